@@ -20,7 +20,7 @@ from primepods.cli.app import app
 from primepods.config import Settings
 from primepods.leasing._record import new_record
 from primepods.leasing.ledger import LeaseFile
-from primepods.runs import Budget, Run, RunRecord
+from primepods.runs import AgentBudget, Run, RunRecord
 from primepods.signals import _termination_signals
 from tests.renting.stage import lease_files, name_of
 
@@ -71,7 +71,7 @@ def test_a_run_is_not_stopped_by_another_process(monkeypatch: pytest.MonkeyPatch
 def test_what_needs_locks_or_signals_is_refused(windows: None, tmp_path: Path) -> None:
     """A budget of agents and a detached run are an error on Windows, before anything is rented."""
     with pytest.raises(ConfigError, match="file locks"):
-        Budget(1.0)
+        AgentBudget(1.0)
     words = ["run", "--gpu-type", "H100", "--detach", "--max-hours", "1", "--", "true"]
     result = CliRunner().invoke(app, words, env={"PRIME_API_KEY": "k1", "PRIMEPODS_STATE_DIR": str(tmp_path)})
     assert (result.exit_code, "--detach needs Linux or macOS" in result.stderr) == (2, True)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, PrivateAttr
 
 from .. import AsyncClient, PodSpec
 from ._credentials import PrimeCredentials
-from ._job_variables import find_problems, find_spec_problems
+from ._unused_variables import find_problems, find_spec_problems
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient

@@ -16,7 +16,7 @@ from .._decoding.disks import decode_disk, decode_disk_users
 from .._decoding.objects import wire_names
 from .._http.executor import RequestExecutor
 from .._http.request import DISKS, Request, item_path, item_request
-from .._operations import operation
+from .._operations import as_operation
 from .._status_reader import StatusReader
 from .._utils.arguments import check_flag, check_interval, check_seconds, check_text
 from .._utils.strict_json import dumps
@@ -64,7 +64,7 @@ class AsyncDisks:
         """
         return list_pager(self._executor, f"{DISKS}/", Disk, page_size, name="disks.list")
 
-    @operation("disks.get")
+    @as_operation("disks.get")
     async def get(self, disk_id: str | Disk) -> Disk:
         """Return one disk: ``GET /api/v1/disks/{id}``.
 
@@ -76,7 +76,7 @@ class AsyncDisks:
         """
         return await self._get(_id_of(disk_id))
 
-    @operation("disks.create")
+    @as_operation("disks.create")
     async def create(self, spec: DiskSpec) -> Disk:
         """Order a disk: ``POST /api/v1/disks/``. It is billed until you delete it.
 
@@ -108,7 +108,7 @@ class AsyncDisks:
             raise repeated_error(order, [disk.id, *(other.id for other in others)])
         return disk
 
-    @operation("disks.rename")
+    @as_operation("disks.rename")
     async def rename(self, disk_id: str | Disk, name: str) -> Disk:
         """Change the name of a disk: ``PATCH /api/v1/disks/{id}``. Returns the disk as the API then shows it.
 
@@ -126,7 +126,7 @@ class AsyncDisks:
         await self._executor.call(item_request("PATCH", disk_id, DISKS, body=body), ignore_body)
         return await self._get(disk_id)
 
-    @operation("disks.delete")
+    @as_operation("disks.delete")
     async def delete(self, disk_id: str | Disk, *, missing_ok: bool = False) -> PodState:
         """Delete a disk: ``DELETE /api/v1/disks/{id}``. All data on it is lost.
 
@@ -157,7 +157,7 @@ class AsyncDisks:
             await self._check_unused(disk)
         return await self._deleter.delete(disk_id, missing_ok=missing_ok)
 
-    @operation("disks.wait_ready")
+    @as_operation("disks.wait_ready")
     async def wait_ready(
         self, disk_id: str | Disk, *, timeout: float = 1800.0, interval: float = 5.0
     ) -> Disk:

@@ -82,12 +82,12 @@ class Results:
             for item in self.items:
                 await self._fetch(pod, item, is_early=True)
 
-    async def fetch(self, pod: AsyncLeasedPod, *, is_last: bool) -> None:
-        """Fetch the results; hold the pod while one is missing.
+    async def fetch(self, pod: AsyncLeasedPod, *, may_hold: bool) -> None:
+        """Fetch the results; if one is missing, hold the pod and try again.
 
         Args:
             pod: The pod.
-            is_last: Whether not to hold the pod.
+            may_hold: Whether to hold the pod while a result is missing.
         """
         for item in self.items:
             item.is_missing = True
@@ -102,7 +102,7 @@ class Results:
                 if not await self._fetch(pod, item, is_shown=is_first):
                     break  # no login: the others would wait for one, too
             missing = [item for item in missing if item.is_missing]
-            if is_last or pod.is_kept:
+            if not may_hold or pod.is_kept:
                 break
             if missing and time.monotonic() - self.reached_at >= self._run.record.reconnect:
                 self._host.problem("the pod is not held, since it cannot be reached")

@@ -77,8 +77,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "waiting/_watched_pod.py",
-        "MISSES_BEFORE_GONE: Final = 2",
-        "MISSES_BEFORE_GONE: Final = 1",
+        "MISSES_BEFORE_LOOKUP: Final = 2",
+        "MISSES_BEFORE_LOOKUP: Final = 1",
         "A single status response without the pod is enough to look whether it is gone.",
         ("tests/waiting/test_gone.py::test_a_pod_that_vanishes_has_failed",),
     ),
@@ -334,9 +334,9 @@ MUTANTS: Final = (
         ("tests/renting/test_creation.py::test_sold_out_as_a_server_error_is_the_cause",),
     ),
     Mutant(
-        "runs/_results.py",
-        "        if is_reachable:\n",
-        "        if False:\n",
+        "runs/_work.py",
+        "            self.outcome.results.reached_at = time.monotonic()\n            if pod",
+        "            if pod",
         "A pod that cannot be reached for a minute after its command's end is deleted with the results.",
         (
             "story endings",
@@ -372,14 +372,14 @@ MUTANTS: Final = (
         ("story jobs",),
     ),
     Mutant(
-        "runs/_budget.py",
+        "runs/_agent_budget.py",
         '("", balance.spent + balance.reserved, amount,',
         '("", balance.spent, amount,',
         "Sessions of agents may reserve the whole budget each.",
         ("story agents",),
     ),
     Mutant(
-        "runs/_budget.py",
+        "runs/_agent_budget.py",
         "            run.abandon()\n",
         "            pass\n",
         "What was reserved for a run whose process was killed is never settled.",
@@ -387,8 +387,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leasing/pool.py",
-        "supervisor.budget = Budget(supervisor.options, self._orders)",
-        "supervisor.budget = Budget(supervisor.options, supervisor.rentals)",
+        "supervisor.budget = LeaseBudget(supervisor.options, self._orders)",
+        "supervisor.budget = LeaseBudget(supervisor.options, supervisor.rentals)",
         "Each pod of a pool may spend the whole budget.",
         ("tests/renting/test_pool.py::test_the_limits_are_the_pools[limit1]",),
     ),
@@ -509,7 +509,7 @@ MUTANTS: Final = (
         ("tests/cli/test_runs.py::test_a_restart_counts_what_the_earlier_pods_have_cost",),
     ),
     Mutant(
-        "runs/_budget.py",
+        "runs/_agent_budget.py",
         "settled = attrs.evolve(entry, spent=cost, at=now)",
         "settled = attrs.evolve(entry, spent=cost)",
         "The cost of a long run is not counted in the window in which it has ended.",
