@@ -187,7 +187,7 @@ class Work:
             if pod.seconds_left is not None:
                 # Leave the other half of the time for the results.
                 for remote in (pod, *nodes):
-                    limit_logins(remote, max(pod.seconds_left / 2, MIN_LOGIN_TIMEOUT))
+                    limit_logins(remote, max(pod.seconds_left // 2, MIN_LOGIN_TIMEOUT))
             return await self._end(pod, jobs, working, lost)
         finally:
             await _cancel([*reasons, *self._early_fetches])
