@@ -398,7 +398,7 @@ async def test_an_empty_answer_to_a_get_is_asked_for_again() -> None:
 
 
 async def test_a_view_has_its_own_limits_and_the_same_connections() -> None:
-    """`with_options` changes what it is given, for the view and its views; all share a connection and an end."""
+    """`with_options` changes what it is given, for the view and its views; all share connection and end."""
     clock = ManualClock(auto=True, chance=0.0)
     async with Server([OK, OK, Hang(), Hang(), OK]) as server:
         client = make_client(server.url, clock=clock, timeout=8)
