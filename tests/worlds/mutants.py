@@ -338,10 +338,7 @@ MUTANTS: Final = (
         "            self.outcome.results.reached_at = time.monotonic()\n            if pod",
         "            if pod",
         "A pod that cannot be reached for a minute after its command's end is deleted with the results.",
-        (
-            "story endings",
-            "tests/cli/test_endings.py::test_a_long_command_does_not_count_as_a_pod_out_of_reach",
-        ),
+        ("story endings",),
     ),
     Mutant(
         "runs/_runner.py",
