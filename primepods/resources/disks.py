@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import attrs
 
-from .._decoding.disks import decode_disk, decode_disk_users
 from .._decoding.objects import wire_names
+from .._decoding.pods import decode_disk_users
+from .._decoding.rows import decode_item
 from .._http.executor import RequestExecutor
 from .._http.request import DISKS, Request, item_path, item_request
 from .._operations import as_operation
@@ -219,7 +220,7 @@ class AsyncDisks:
     async def _get(self, disk_id: str, *, ends_at: float | None = None) -> Disk:
         if ends_at is not None:
             ends_at = min(ends_at, self._clock.time() + self._executor.settings.deadline)
-        decode = partial(decode_disk, disk_id=disk_id)
+        decode = partial(decode_item, model=Disk, item_id=disk_id)
         return await self._executor.call(item_request("GET", disk_id, DISKS), decode, ends_at=ends_at)
 
     def _listed(self) -> AsyncPager[Disk]:

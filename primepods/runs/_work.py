@@ -175,6 +175,15 @@ class Work:
         try:
             if record.ending is None:
                 await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
+                if working.done() and isinstance(working.exception(), ConnectionLostError | LoginError):
+                    # Of a lost pod, the connection may end before the API shows the loss.
+                    others, timeout = (
+                        reasons.keys() - {working},
+                        2 * LOSS_CHECK_FACTOR * record.lease["interval"],
+                    )
+                    await asyncio.wait(others, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                    if lost.done():
+                        del reasons[working]
             if lease.is_ending:
                 # The lease is ending, for example at a limit, and will cancel this task.
                 await asyncio.Event().wait()
@@ -187,7 +196,7 @@ class Work:
             if pod.seconds_left is not None:
                 # Leave the other half of the time for the results.
                 for remote in (pod, *nodes):
-                    limit_logins(remote, max(pod.seconds_left / 2, MIN_LOGIN_TIMEOUT))
+                    limit_logins(remote, max(pod.seconds_left // 2, MIN_LOGIN_TIMEOUT))
             return await self._end(pod, jobs, working, lost)
         finally:
             await _cancel([*reasons, *self._early_fetches])
