@@ -185,7 +185,8 @@ class AsyncPool:
 
         Returns:
             An async iterator of :class:`PoolResult`. It raises an error if no pod can be rented and none is
-            left, if a limit of the pool is reached, if ``setup`` fails on every pod, and if reading ``items`` does.
+            left, if a limit of the pool is reached, if ``setup`` fails on every pod, and if reading
+            ``items`` does.
         """
 
         async def on_async_pod(supervisor: LeaseSupervisor, item: T) -> R:
