@@ -108,6 +108,7 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"\(ssh_options=\['-i', FILE\], or", "(--ssh-option=-i --ssh-option=FILE, or"),
         (r"\bssh_options\b", "--ssh-option"),
         (r"as ssh_command\b", "as --ssh-command"),
+        (r" Pass the command for the pod as command=\.", ""),
         (r"`?pods\.wait_gone\(\)`?", "`primepods wait --until gone`"),
         (r"`?availability\.(?:cheapest|find|gpus)\(\)`?", "`primepods offers`"),
         (r"(?<=\()argument (base_url|context|team_id)(?=\))", _option),
