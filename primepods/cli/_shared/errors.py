@@ -113,7 +113,7 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"`?availability\.(?:cheapest|find|gpus)\(\)`?", "`primepods offers`"),
         (r"(?<=\()argument (base_url|context|team_id)(?=\))", _option),
         (r"^(timeout|interval|older_than|max_price|max_hours|max_spend)(?= must be a )", _option),
-        (r"the argument api_key(?:, | or )|, or share one client", ""),
+        (r"the argument api_key(?:, | or )|pass it as api_key or |, or share one client", ""),
         (r"^(?:pod|disk|key|team)_id ", "the id "),
         (r"trying the next spec\b", "trying the next offer"),
         (r"`(?:PodSpec\.)?max_price`", "--max-price"),
