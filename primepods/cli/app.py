@@ -214,8 +214,12 @@ def _adjust(parameters: list[Any]) -> list[Any]:
             parameter.metavar = ""
         elif isinstance(parameter, TyperArgument):
             # The metavar is the argument's name in the help, so replace the method that shows the type.
-            methods["display_type_rich"] = lambda **_: ""
+            methods["display_type_rich"] = _no_type
     return parameters
+
+
+def _no_type(**_: object) -> str:
+    return ""
 
 
 def _process_value(parameter: Any, process: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:

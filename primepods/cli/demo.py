@@ -17,6 +17,7 @@ from primepods._utils.money import money
 
 from ._shared.errors import reported_errors
 from ._shared.table import Column
+from ._shared.text import printable
 from .emulator import FailureRate, Seed
 
 if TYPE_CHECKING:
@@ -90,24 +91,24 @@ async def _run(emulator: Emulator, screen: Screen, timeout: float) -> None:
     started_at = time.monotonic()
     async with emulator, primepods.AsyncClient(emulator.api_key, base_url=emulator.url) as client:
         screen.say(f"primepods {primepods.__version__} on an emulated API at {emulator.url}", style="bold")
-        pods = await _list(client, screen)
+        screen.heading("Listing the pods: client.pods.list()")
+        pods: dict[str, Pod] = {}
+        with screen.meter("listed") as update:
+            async for page in client.pods.list().pages():
+                pods |= {pod.id: pod for pod in page}
+                update(len(pods), page.total_count)
         statuses = await _settle(client, pods, screen, timeout)
         _show_fleet(screen, pods, statuses)
         _show_ssh(screen, pods, statuses)
-        deleted = await _delete(client, screen, statuses)
+        screen.heading("Deleting the failed pods and a few ready pods: client.pods.delete_many(ids)")
+        failed = [pod_id for pod_id, row in statuses.items() if row.has_failed]
+        ready = [pod_id for pod_id, row in statuses.items() if row.is_ready][:MAX_EXAMPLES]
+        deleted = await client.pods.delete_many(failed + ready)
+        deleted.raise_for_errors()
+        screen.say(f"{len(failed)} failed and {len(ready)} ready pods: all {len(deleted)} deletions accepted")
         await client.pods.wait(deleted, until=primepods.gone, timeout=timeout, interval=INTERVAL)
         _show_bill(screen, [record async for record in client.pods.history() if record.id in deleted])
     _show_requests(screen, emulator, time.monotonic() - started_at)
-
-
-async def _list(client: AsyncClient, screen: Screen) -> dict[str, Pod]:
-    screen.heading("Listing the pods: client.pods.list()")
-    pods: dict[str, Pod] = {}
-    with screen.meter("listed") as update:
-        async for page in client.pods.list().pages():
-            pods |= {pod.id: pod for pod in page}
-            update(len(pods), page.total_count)
-    return pods
 
 
 async def _settle(
@@ -135,17 +136,6 @@ async def _settle(
         )
 
 
-async def _delete(client: AsyncClient, screen: Screen, statuses: Mapping[str, PodStatus]) -> set[str]:
-    """Delete the failed pods and a few ready pods; return their ids."""
-    failed = [pod_id for pod_id, row in statuses.items() if row.has_failed]
-    ready = [pod_id for pod_id, row in statuses.items() if row.is_ready][:MAX_EXAMPLES]
-    screen.heading("Deleting the failed pods and a few ready pods: client.pods.delete_many(ids)")
-    deletions = await client.pods.delete_many(failed + ready)
-    deletions.raise_for_errors()
-    screen.say(f"{len(failed)} failed and {len(ready)} ready pods: all {len(deletions)} deletions accepted")
-    return set(deletions)
-
-
 def _show_fleet(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, PodStatus]) -> None:
     groups: defaultdict[str, list[Pod]] = defaultdict(list)
     for pod_id, row in statuses.items():
@@ -168,8 +158,6 @@ def _amounts(pods: Collection[Pod]) -> tuple[str, str, str]:
 
 
 def _show_ssh(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, PodStatus]) -> None:
-    from ._shared.screen import safe
-
     targets = {pod_id: row.ssh for pod_id, row in statuses.items() if row.is_ready and row.ssh is not None}
     if not targets:
         return
@@ -178,7 +166,7 @@ def _show_ssh(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, Po
         f"Commands to log in to {len(shown)} of {len(targets)} ready pods (these addresses are made up)"
     )
     for pod_id, target in shown:
-        screen.say(safe(f"{shlex.join(target.argv())}  # {pods[pod_id].name}", max_length=200))
+        screen.say(printable(f"{shlex.join(target.argv())}  # {pods[pod_id].name}", max_length=200))
 
 
 def _show_bill(screen: Screen, records: list[HistoryRecord]) -> None:

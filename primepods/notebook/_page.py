@@ -31,10 +31,14 @@ _STYLE: Final = """<style>
 def bundle(fleet: Fleet, heading: str) -> dict[str, str]:
     """Return a fleet as HTML and as a line of text, by MIME type."""
     line = f"{heading}: {totals(fleet)}"
+    trouble = ""
+    if fleet.trouble is not None:
+        reason = escape_html(str(fleet.trouble), _MAX_LINE_LENGTH)
+        trouble = f"<p>The list cannot be read in full: {reason}</p>"
     parts = [
         _STYLE,
         f"<p><strong>{escape_html(heading)}</strong><br>{escape_html(totals(fleet), _MAX_LINE_LENGTH)}</p>",
-        _trouble(fleet),
+        trouble,
         _table(fleet),
         str(fleet_chart(fleet)) if fleet.samples else "",
     ]
@@ -50,12 +54,6 @@ def totals(fleet: Fleet) -> str:
         parts.append("no pods" if fleet.listed else "no pod seen yet")
     parts += [f"{money(fleet.cost_per_hr)} an hour", f"{money(fleet.spent)} so far"]
     return " · ".join(parts)
-
-
-def _trouble(fleet: Fleet) -> str:
-    if fleet.trouble is None:
-        return ""
-    return f"<p>The list cannot be read in full: {escape_html(str(fleet.trouble), _MAX_LINE_LENGTH)}</p>"
 
 
 def _table(fleet: Fleet) -> str:

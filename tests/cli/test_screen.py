@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from primepods.cli._shared.screen import Screen, safe
+from primepods.cli._shared.screen import Screen
+from primepods.cli._shared.text import printable
 
 
 def screen(*, terminal: bool) -> tuple[Screen, io.StringIO]:
@@ -36,14 +37,14 @@ def screen(*, terminal: bool) -> tuple[Screen, io.StringIO]:
 def test_text_from_elsewhere_is_harmless(text: str, shown: str) -> None:
     """Markup is shown and not obeyed; what steers a terminal is replaced; a long text is cut."""
     to, out = screen(terminal=True)
-    to.say(safe(text))
+    to.say(printable(text))
     assert out.getvalue() == shown + "\n"
 
 
 @given(st.text())
 def test_whatever_comes_is_one_printable_line(text: str) -> None:
     """Nothing that a server can send leaves its line or its place."""
-    shown = safe(text).plain
+    shown = printable(text)
     assert len(shown) <= 80
     assert all(character.isprintable() for character in shown)
     assert len(shown.splitlines()) <= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from functools import partial, wraps
 from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
@@ -115,7 +116,8 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
             attrs class stands for the ``Annotated`` fields of the class.
     """
     _, *parameters = inspect.signature(body, eval_str=True).parameters.values()
-    groups = {parameter.name: parameter.annotation for parameter in parameters if _is_group(parameter)}
+    kinds = {parameter.name: parameter.annotation for parameter in parameters}
+    groups = {name: kind for name, kind in kinds.items() if isinstance(kind, type) and attrs.has(kind)}
     group_options = {name: _options_of(group) for name, group in groups.items()}
     own = [option for parameter in parameters for option in group_options.get(parameter.name, [parameter])]
     own_names = {option.name for option in own}
@@ -128,7 +130,8 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
         common = {name: options.pop(name) for name in common_names}
         if common.pop("as_json", False):
             # JSON, or JSON lines if there is no JSON.
-            formats = {member.value: member for member in type(options["output"])}
+            output: type[StrEnum] = type(options["output"])
+            formats = {member.value: member for member in output}
             options["output"] = formats.get("json") or formats["jsonl"]
         with reported_errors(ctx.command_path, verbose=common.pop("verbose")):
             for name, group in groups.items():
@@ -145,10 +148,6 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
 
 def _option(name: str, annotation: Any, default: object) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def _is_group(parameter: inspect.Parameter) -> bool:
-    return isinstance(parameter.annotation, type) and attrs.has(parameter.annotation)
 
 
 def _options_of(group: type[attrs.AttrsInstance]) -> list[inspect.Parameter]:

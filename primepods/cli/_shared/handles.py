@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from itertools import takewhile
 from typing import Annotated, Final, Generic, TypeVar
 
 import typer
@@ -73,7 +71,6 @@ class _Index(Generic[R]):
 
     def __init__(self, rows: Iterable[R]) -> None:
         self._rows = {row.id: row for row in rows}
-        self.sorted_ids = sorted(self._rows)
         self.ids_by_name: defaultdict[str, list[str]] = defaultdict(list)
         for row in self._rows.values():
             if row.name:
@@ -85,8 +82,7 @@ class _Index(Generic[R]):
             return [self._rows[handle]]
         ids = list(self.ids_by_name.get(handle, ()))
         if len(handle) >= MIN_PREFIX:
-            following = self.sorted_ids[bisect_left(self.sorted_ids, handle) :]
-            ids += takewhile(lambda row_id: row_id.startswith(handle), following)
+            ids += [row_id for row_id in self._rows if row_id.startswith(handle)]
         if not ids and _RUN.fullmatch(handle):
             names = [name for name in self.ids_by_name if name.startswith(f"{handle}-")]
             ids = [row_id for name in names for row_id in self.ids_by_name[name]]
@@ -151,7 +147,7 @@ def resolve_handles(
     if are_whole_ids(handles):
         return list(dict.fromkeys(handles))
     index = PodIndex.read(client, team=team)
-    note_hosts(HostEntry.of(pod) for pod in index.ready_pods())
+    note_hosts(HostEntry.of(pod) for pod in index.pods.values() if pod.is_ready)
     ids = index.resolve(handles, is_strict=len(handles) == 1 if is_strict is None else is_strict)
     if reports_unlisted:
         for pod_id in ids:
@@ -181,8 +177,8 @@ class PodIndex:
         self, rows: Iterable[Row], *, team: str | None = None, error: Exception | None = None
     ) -> None:
         self._rows = {row.id: row for row in rows}
-        self._pods = {row.id: row for row in self._rows.values() if isinstance(row, primepods.Pod)}
-        others = {pod.id for pod in self._pods.values() if team is not None and pod.team_id != team}
+        self.pods = {row.id: row for row in self._rows.values() if isinstance(row, primepods.Pod)}
+        others = {pod.id for pod in self.pods.values() if team is not None and pod.team_id != team}
         self._team_index = _Index(row for row in self._rows.values() if row.id not in others)
         self._error = error
         self._team = team
@@ -193,12 +189,9 @@ class PodIndex:
         rows, error = client.pods._listed().collect()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the public list lacks rows that cannot be read
         return cls(rows, team=team, error=error)
 
-    def ready_pods(self) -> list[primepods.Pod]:
-        return [pod for pod in self._pods.values() if pod.is_ready]
-
     def readable(self, ids: Iterable[str]) -> list[primepods.Pod]:
         """Return the pods with these ids, without those that are not listed or cannot be read."""
-        return [self._pods[pod_id] for pod_id in ids if pod_id in self._pods]
+        return [self.pods[pod_id] for pod_id in ids if pod_id in self.pods]
 
     def __contains__(self, pod_id: object) -> bool:
         return pod_id in self._rows
@@ -229,7 +222,7 @@ class PodIndex:
                 f"{handle!r} matches {len(candidates):,} pods. Nothing was done: give an id. {words}",
                 ExitCode.USAGE,
             )
-        if candidates and self._team is not None and candidates[0].id not in self._pods:
+        if candidates and self._team is not None and candidates[0].id not in self.pods:
             raise CommandError(
                 f"{handle!r} matches pod {candidates[0].id}, whose team cannot be read: give the id",
                 ExitCode.USAGE,
@@ -245,9 +238,8 @@ class PodIndex:
             CommandError: The handle cannot be an id, has no digit, is similar to a name, or is a prefix of a
                 listed id but shorter than ``MIN_PREFIX``.
         """
-        names, ids = self._team_index.ids_by_name, self._team_index.sorted_ids
-        similar = get_close_matches(handle, names, n=3)
-        is_short = len(handle) < MIN_PREFIX and any(pod_id.startswith(handle) for pod_id in ids)
+        similar = get_close_matches(handle, self._team_index.ids_by_name, n=3)
+        is_short = len(handle) < MIN_PREFIX and any(pod_id.startswith(handle) for pod_id in self._rows)
         # A handle without a digit is rarely an id.
         may_be_id = _can_be_id(handle) and any(map(str.isdecimal, handle))
         if may_be_id and not similar and not is_short:

@@ -9,8 +9,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from itertools import zip_longest
-from textwrap import wrap
+from textwrap import fill
 from typing import Annotated, Any, Final, Generic, Protocol, TypeVar, cast
 
 import attrs
@@ -19,7 +18,7 @@ import typer
 import primepods
 
 from .errors import CommandError, ExitCode
-from .table import Cell, Column, has_colour, print_table, render_table, terminal_width, write, write_ids
+from .table import Cell, Column, print_table, terminal_width, write, write_ids
 from .text import printable, shorten_ids
 
 Row = Mapping[str, Any]
@@ -83,11 +82,6 @@ class PrintOptions:
     ids_only: Annotated[
         bool, typer.Option("--ids", "--quiet", "-q", help="Print only the ids, one per line.")
     ] = False
-
-    @property
-    def selects_fields(self) -> bool:
-        """Whether ``--columns`` or ``--ids`` was given."""
-        return self.columns is not None or self.ids_only
 
     @property
     def is_table(self) -> bool:
@@ -192,18 +186,14 @@ def readable_rows(items: Iterable[T]) -> Generator[list[T]]:
 
 
 def print_model(model: Model, output: Output) -> None:
-    """Print one model as an object, as a row of CSV, or as a table of the fields that have a value."""
+    """Print one model as an object, as a row of CSV, or as lines of the fields that have a value."""
     row = model.to_dict()
     if output is Output.TABLE:
         fields = {name: _as_text(value) for name, value in row.items() if value not in (None, [], {})}
-        width = terminal_width()
-        value_width = None if width is None else max(10, width - max(map(len, fields)) - 2)
-        rows: list[tuple[str, str]] = []
+        size = max(map(len, fields)) + 2
         for name, value in fields.items():
-            lines = [value] if value_width is None else wrap(value, value_width)
-            rows += zip_longest([name], lines or [""], fillvalue="")
-        columns = (Column("FIELD"), Column("VALUE"))
-        write(render_table(columns, rows, width=None, colour=has_colour(), max_cell_length=sys.maxsize))
+            line = f"{name:{size}}{printable(value, max_length=sys.maxsize)}"
+            write(fill(line, terminal_width() or sys.maxsize, subsequent_indent=" " * size) + "\n")
     elif output is Output.JSON:
         write(json.dumps(row, indent=2) + "\n")
     else:

@@ -15,21 +15,14 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Column as RichColumn
-from rich.text import Text
 
 from primepods import PodChange, PodStatus
 from primepods.fleet import Fleet
 
 from .table import Cells, Column, render_table
-from .text import printable
 
 _MIN_BAR_WIDTH = 80
 """Min width of a terminal for a progress bar."""
-
-
-def safe(text: str, *, max_length: int = 80) -> Text:
-    """Return untrusted text for rich; see :func:`._text.printable`."""
-    return Text(printable(text, max_length=max_length))
 
 
 Update = Callable[..., None]
@@ -52,9 +45,9 @@ class Screen:
         )
         self.is_live: bool = self.console.is_terminal and not self.console.is_dumb_terminal
 
-    def say(self, text: str | Text = "", *, style: str = "") -> None:
+    def say(self, text: str = "", *, style: str = "") -> None:
         """Write a line without wrapping it, so that it can be copied."""
-        self.console.print(text, style=style, soft_wrap=True)
+        self.console.print(text, style=style, soft_wrap=True, markup=False, emoji=False)
 
     def heading(self, text: str) -> None:
         self.say()

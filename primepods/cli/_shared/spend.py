@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
@@ -69,39 +69,38 @@ class SpendGroup:
 
 def group_records(records: Sequence[primepods.HistoryRecord], by: By) -> list[SpendGroup]:
     """Group records by a field, the most expensive group first; or by day or week, the earliest first."""
-    counts: defaultdict[str | None, set[int]] = defaultdict(set)
+    counts: Counter[str | None] = Counter()
     hours: defaultdict[str | None, list[float]] = defaultdict(list)
     billed: defaultdict[str | None, list[float]] = defaultdict(list)
-    for number, record in enumerate(records):
+    for record in records:
         time = max((record.terminated_at or record.created_at) - record.created_at, timedelta())
-        of_hours = attrs.evolve(record, total_billed_price=record.gpu_count * time / timedelta(hours=1))
-        for amounts, one in ((hours, of_hours), (billed, record)):
-            for value, amount in _split_bill(one, by).items():
-                amounts[value].append(amount)
-                counts[value].add(number)
+        for value, share in _shares(record, by).items():
+            counts[value] += 1
+            hours[value].append(share * record.gpu_count * (time / timedelta(hours=1)))
+            billed[value].append(share * record.total_billed_price)
     groups = [
         SpendGroup(
             by=by,
             value=value,
-            records=len(numbers),
+            records=number,
             gpu_hours=round(math.fsum(hours[value]), 2),
             billed=round(math.fsum(billed[value]), 6),
         )
-        for value, numbers in counts.items()
+        for value, number in counts.items()
     ]
     if by in {By.DAY, By.WEEK}:
         return sorted(groups, key=lambda group: group.value or "")
     return sorted(groups, key=lambda group: group.billed, reverse=True)
 
 
-def _split_bill(record: primepods.HistoryRecord, by: By) -> dict[str | None, float]:
-    """Return a record's bill by the value of its field; for a day or week, spread over the record's time."""
+def _shares(record: primepods.HistoryRecord, by: By) -> dict[str | None, float]:
+    """Return a record's share of each group: 1, or for days and weeks the part of its time."""
     from primepods.charts import spend_per_day
 
     if by in {By.DAY, By.WEEK}:
         parts: defaultdict[str | None, float] = defaultdict(float)
-        for day, amount in spend_per_day([record]).items():
-            parts[str(day - timedelta(days=day.weekday()) if by is By.WEEK else day)] += amount
+        for day, share in spend_per_day([attrs.evolve(record, total_billed_price=1.0)]).items():
+            parts[str(day - timedelta(days=day.weekday()) if by is By.WEEK else day)] += share
         return parts
     values = {
         By.GPU: record.gpu_name if record.gpu_count else None,
@@ -109,7 +108,7 @@ def _split_bill(record: primepods.HistoryRecord, by: By) -> dict[str | None, flo
         By.PROVIDER: record.provider_type,
         By.TEAM: record.team_id,
     }
-    return {values[by] or None: record.total_billed_price}
+    return {values[by] or None: 1.0}
 
 
 def group_table(by: By) -> ModelTable[SpendGroup]:

@@ -71,7 +71,6 @@ def render_table(
     total: Cells = (),
     width: int | None,
     colour: bool,
-    max_cell_length: int = _MAX_CELL_LENGTH,
 ) -> str:
     """Return a table as lines of text.
 
@@ -81,11 +80,10 @@ def render_table(
         total: The last row, with a rule above it; empty for none.
         width: Maximum width of a line, if the columns can be narrowed to it; ``None`` for no limit.
         colour: Whether to use colours and bold text.
-        max_cell_length: Max characters of a cell.
     """
     heading = [Cell(column.title, "bold") for column in columns]
     all_rows = [*rows, total] if total else rows
-    grid = [heading, *(_clean(row, max_cell_length) for row in all_rows)]
+    grid = [heading, *(_clean(row) for row in all_rows)]
     full_widths = [
         max(map(_width, cells)) for cells in zip(*([cell.text for cell in row] for row in grid), strict=True)
     ]
@@ -169,9 +167,9 @@ def has_colour(*, err: bool = False) -> bool:
     return not console.no_color and not console.is_dumb_terminal
 
 
-def _clean(row: Cells, max_length: int) -> list[Cell]:
+def _clean(row: Cells) -> list[Cell]:
     cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
-    return [attrs.evolve(cell, text=printable(cell.text, max_length=max_length)) for cell in cells]
+    return [attrs.evolve(cell, text=printable(cell.text, max_length=_MAX_CELL_LENGTH)) for cell in cells]
 
 
 def _column_widths(

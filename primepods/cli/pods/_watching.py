@@ -102,22 +102,18 @@ async def _show_on_screen(api: Api, fleet: Fleet, follow_fleet: Follow, console:
         async with api.async_client() as client:
             following = asyncio.create_task(follow_fleet(client))
             try:
-                await _draw(live, fleet, log, following)
+                while not following.done():
+                    notes = [log.text] if log.text else []
+                    if not notes and fleet.trouble is not None:
+                        notes = [f"the list cannot be read in full: {fleet.trouble}"]
+                    frame = render_fleet(fleet, console, notes)
+                    live.update(Text.from_ansi(frame, no_wrap=True, overflow="crop"), refresh=True)
+                    # Draw at intervals, since costs and ages grow, and the size may change.
+                    await asyncio.wait({following}, timeout=_DRAW_INTERVAL)
                 await following
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
-
-
-async def _draw(live: Live, fleet: Fleet, log: _LastWarning, following: asyncio.Task[None]) -> None:
-    """While the fleet is followed, draw it at intervals: costs and ages grow, and the size may change."""
-    while not following.done():
-        notes = [log.text] if log.text else []
-        if not notes and fleet.trouble is not None:
-            notes = [f"the list cannot be read in full: {fleet.trouble}"]
-        frame = render_fleet(fleet, live.console, notes)
-        live.update(Text.from_ansi(frame, no_wrap=True, overflow="crop"), refresh=True)
-        await asyncio.wait({following}, timeout=_DRAW_INTERVAL)
 
 
 class _LastWarning(logging.Handler):

@@ -76,7 +76,8 @@ def _print(
     table: ModelTable[M], found: Sequence[M], handles: Sequence[str], print_options: PrintOptions
 ) -> None:
     """Print a single model if one handle was typed and no fields were selected, or else rows."""
-    if is_single(handles) and found and not print_options.selects_fields:
+    selects_fields = print_options.columns is not None or print_options.ids_only
+    if is_single(handles) and found and not selects_fields:
         print_model(found[0], print_options.output)
     else:
         table.print(found, print_options)
