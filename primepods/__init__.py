@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from .leasing.pool import AsyncPool as AsyncPool
     from .leasing.pool import PoolProgress as PoolProgress
     from .leasing.pool import PoolResult as PoolResult
-    from .leasing.sweep import OrphanedPod as OrphanedPod
-    from .leasing.sweep import SkippedLease as SkippedLease
-    from .leasing.sweep import Sweep as Sweep
+    from .leasing.sweep_results import OrphanedPod as OrphanedPod
+    from .leasing.sweep_results import SkippedLease as SkippedLease
+    from .leasing.sweep_results import Sweep as Sweep
     from .models import *  # noqa: F403 - all its names are public
     from .models.account import Account as Account
     from .models.account import BillingEntry as BillingEntry
@@ -98,7 +98,7 @@ else:
         "events": "OnEvent",
         "leasing.lease": "AsyncLease AsyncLeasedPod",
         "leasing.pool": "AsyncPool PoolProgress PoolResult",
-        "leasing.sweep": "OrphanedPod SkippedLease Sweep",
+        "leasing.sweep_results": "OrphanedPod SkippedLease Sweep",
         "models": (
             "AttachedResource Endpoint HistoryRecord InstallationState Node Page Pod PodChange PodRef "
             "PodState PodStatus PortMapping Resources"

@@ -23,7 +23,7 @@ from .errors import APIError, PrimePodsError, ProtocolError, RateLimitError, Tra
 from .models import PodStatus
 
 if TYPE_CHECKING:
-    from ._operations.hook import Listeners
+    from ._operations.operation import Listeners
 
 _ID_ERROR_STATUSES: Final = frozenset({400, 413, 414, 422})
 """HTTP statuses that are about the ids, or about their number, even if no request succeeds."""
@@ -71,10 +71,10 @@ class StatusReader:
         Raises:
             PrimePodsError: A request failed, and its ids do not seem to be the cause.
         """
-        batch_call = _BatchCall(self)
+        read_call = _ReadCall(self)
         limit = self.executor.settings.max_concurrency
-        await map_bounded(batch_call.read_chunk, self.chunks(pod_ids), limit)
-        return batch_call.result()
+        await map_bounded(read_call.read_chunk, self.chunks(pod_ids), limit)
+        return read_call.result()
 
     def clear_cache(self) -> None:
         """Clear the response cache, to free its memory before the reader itself is freed."""
@@ -140,7 +140,7 @@ class StatusReader:
         return response
 
 
-class _BatchCall:
+class _ReadCall:
     """One call of :meth:`StatusReader.read`."""
 
     def __init__(self, reader: StatusReader) -> None:

@@ -11,7 +11,7 @@ import attrs
 from ._http.executor import RequestExecutor
 from ._http.request import Params, free_request
 from ._http.transport import Transport
-from ._operations import make_hook, operation
+from ._operations import as_operation, make_hook
 from ._utils.arguments import check_seconds
 from ._utils.secret import Secret
 from .config import (
@@ -193,7 +193,7 @@ class AsyncClient:
         )
         return view
 
-    @operation("request")
+    @as_operation("request")
     async def request(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> Any:
         """Call any endpoint of the API, with this client's key, retries and errors.
 

@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 
 from primepods import ConfigError
 from primepods._utils.clock import Clock
-from primepods._utils.files import lock, lock_file, locked_file, replace_file
+from primepods._utils.files import lock_file, locked_file, replace_file, try_lock
 from primepods._utils.secret import Secret
 from primepods.cli.app import app
 from primepods.config import Settings
 from primepods.leasing._record import new_record
 from primepods.leasing.ledger import LeaseFile
-from primepods.runs import Budget, Run, RunRecord
+from primepods.runs import AgentBudget, Run, RunRecord
 from primepods.signals import _termination_signals
 from tests.renting.stage import lease_files, name_of
 
@@ -34,7 +34,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_files_are_used_without_locks(windows: None, tmp_path: Path) -> None:
     """Windows has no ``flock``: nobody waits for a lock there, and a file is written in place."""
     descriptors = [lock_file(tmp_path / "lock") for _ in range(2)]
-    assert [lock(descriptor) for descriptor in descriptors] == [None, None]
+    assert [try_lock(descriptor) for descriptor in descriptors] == [None, None]
     with locked_file(tmp_path / "lock"), locked_file(tmp_path / "lock"):
         replace_file(tmp_path / "file", b"new")
     assert [file.name for file in tmp_path.iterdir() if file.name != "lock"] == ["file"]
@@ -71,7 +71,7 @@ def test_a_run_is_not_stopped_by_another_process(monkeypatch: pytest.MonkeyPatch
 def test_what_needs_locks_or_signals_is_refused(windows: None, tmp_path: Path) -> None:
     """A budget of agents and a detached run are an error on Windows, before anything is rented."""
     with pytest.raises(ConfigError, match="file locks"):
-        Budget(1.0)
+        AgentBudget(1.0)
     words = ["run", "--gpu-type", "H100", "--detach", "--max-hours", "1", "--", "true"]
     result = CliRunner().invoke(app, words, env={"PRIME_API_KEY": "k1", "PRIMEPODS_STATE_DIR": str(tmp_path)})
     assert (result.exit_code, "--detach needs Linux or macOS" in result.stderr) == (2, True)

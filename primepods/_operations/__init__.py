@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 if TYPE_CHECKING:
     from .._utils.clock import Clock
     from ..events import OnEvent
-    from .hook import Hook, Listeners, Operation
+    from .operation import Hook, Listeners, Operation
 
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
@@ -46,7 +46,7 @@ def make_hook(on_event: OnEvent | None) -> Hook | None:
     """
     if on_event is None:
         return None
-    from .hook import Hook
+    from .operation import Hook
 
     return Hook(on_event)
 
@@ -67,14 +67,14 @@ def set_listeners(listeners: Collection[Listeners | None]) -> None:
     """Send the events of the current context to all ``listeners``."""
     distinct = {listener for listener in listeners if listener is not None}
     if len(distinct) > 1:
-        from .hook import merge
+        from .operation import merge
 
         LISTENERS.set(merge(distinct))
     else:
         LISTENERS.set(distinct.pop() if distinct else None)
 
 
-def operation(name: str) -> Callable[[F], F]:
+def as_operation(name: str) -> Callable[[F], F]:
     """Return a decorator that makes each call of a method an operation, if the client has ``on_event``.
 
     Args:

@@ -1,25 +1,42 @@
-"""Base class of operators that rent pods; search and deletion of a task's pods by their name."""
+"""Base class of operators that rent pods; orders, and search and deletion of a task's pods by their name."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import attrs
-from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink, Context, XComArg
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    BaseOperator,
+    BaseOperatorLink,
+    Context,
+    XComArg,
+)
 
-from .. import Client, Pod, PodSpec, PrimePodsError
-from ._names import pod_name
-from ._orders import find_specs, read_spec
+from .. import Client, Pod, PodSpec, PriceTooHighError, PrimePodsError, SoldOutError
+from .exceptions import PodTaskError
 from .links import PODS_PAGE, PrimePodsLink
 
 KILL_TIMEOUT: Final = 4.0
 """Seconds to delete the pod of a killed task; Airflow allows 5."""
 _POLL_INTERVAL: Final = 1.0
 """Seconds between two requests for a task's pods."""
+_MAX_DAG_LENGTH: Final = 15
+"""Max characters of the DAG's id in a pod's name."""
+_MAX_PREFIX_LENGTH: Final = 28
+"""Max characters of a prefix.
+
+With the digest, a name has up to 45, and with the suffix of a lease or of ``max_hours`` up to 63. A longer
+name would be shortened, and lose digits of the digest.
+"""
+_DIGEST_LENGTH: Final = 16
+"""Number of hexadecimal digits."""
 
 
 class RentingOperator(BaseOperator):
@@ -66,43 +83,60 @@ class RentingOperator(BaseOperator):
         self.prime_conn_id = prime_conn_id
 
     def _pod_name(self, context: Context) -> str:
-        """Return the name of the task's pods, without the suffix of a lease or of ``max_hours``."""
+        """Return the name of the task's pods, the same in every try.
+
+        It lacks the suffix of a lease or of ``max_hours``. The prefix is the spec's name, cut to 28
+        characters; by default it is ``airflow-`` and the start of the DAG's id.
+        """
         task = context["ti"]
-        return pod_name(
-            None if self._has_gpu_type else read_spec(self.spec).name,
-            dag_id=task.dag_id,
-            run_id=task.run_id,
-            task_id=task.task_id,
-            map_index=-1 if task.map_index is None else task.map_index,
-        )
+        # Of a task that is not mapped, the index is -1.
+        map_index = -1 if task.map_index is None else task.map_index
+        identity = "\0".join([task.dag_id, task.run_id, task.task_id, str(map_index)])
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:_DIGEST_LENGTH]
+        prefix = None if self._has_gpu_type else read_spec(self.spec).name
+        if prefix is None:
+            dag = re.sub("[^a-z0-9]+", "-", task.dag_id.lower())[:_MAX_DAG_LENGTH].strip("-")
+            prefix = f"airflow-{dag}"
+        return f"{prefix[:_MAX_PREFIX_LENGTH].rstrip('-')}-{digest}"
 
     def _find_specs(self, client: Client, name: str) -> list[PodSpec]:
-        """Return the specs to order, the preferred one first."""
+        """Return the specs to order: the given one, or those of the matching offers, cheapest first.
+
+        Raises:
+            AirflowFailException: An argument is invalid, such as the GPU's name.
+            PodTaskError: No offer matches now. A retry may help.
+        """
         # A rendered template is a string.
         limit = None if self.max_price is None else float(self.max_price)
-        if self._has_gpu_type:
-            specs = find_specs(
-                client,
-                gpu_type=str(self.gpu_type),
-                gpu_count=int(self.gpu_count),
-                max_price=limit,
-                exclude_providers=(
-                    # A rendered template.
-                    self.exclude_providers.replace(",", " ").split()
-                    if isinstance(self.exclude_providers, str)
-                    else self.exclude_providers
-                ),
-            )
-        else:
+        if not self._has_gpu_type:
             specs = [read_spec(self.spec)]
+        else:
+            excluded = self.exclude_providers
+            try:
+                offers = client.availability.find(
+                    gpu_type=str(self.gpu_type),
+                    gpu_count=int(self.gpu_count),
+                    max_price=limit,
+                    # A rendered template.
+                    exclude_providers=excluded.replace(",", " ").split()
+                    if isinstance(excluded, str)
+                    else excluded,
+                )
+            except ValueError as exc:
+                raise AirflowFailException(str(exc)) from None
+            if not offers:
+                wanted = f"{self.gpu_count} x {self.gpu_type}"
+                wanted += "" if limit is None else f" for at most ${limit:.2f} an hour"
+                raise PodTaskError(f"No offer of {wanted} is available now. Retry later.")
+            specs = PodSpec.from_offers(offers)
         if limit is not None:
             specs = [attrs.evolve(spec, max_price=limit) for spec in specs]
         return [attrs.evolve(spec, name=name) for spec in specs]
 
-    def _adopt(self, client: Client, name: str, grace: float = 0.0) -> Pod | None:
-        """Return a pod with this name that has not failed, if there is one; delete the others."""
+    def _adopt(self, client: Client, name: str, grace: float = 0.0, *, is_wanted: bool = True) -> Pod | None:
+        """Return a pod with this name that has not failed, if one is wanted and there; delete the others."""
         pods = wait_for_pods(client, name, grace)
-        adopted = next((pod for pod in pods if not pod.has_failed), None)
+        adopted = next((pod for pod in pods if is_wanted and not pod.has_failed), None)
         for pod in pods:
             if pod is not adopted:
                 self.log.warning("Deleting a pod that an earlier try has left: %s", pod)
@@ -127,6 +161,47 @@ class RentingOperator(BaseOperator):
     @property
     def _max_hours(self) -> float | None:
         return None if self.max_hours is None else float(self.max_hours)
+
+
+def read_spec(fields: object) -> PodSpec:
+    """Convert an operator's ``spec`` argument.
+
+    Raises:
+        AirflowFailException: It is not a mapping, or a field is missing, unknown or invalid.
+    """
+    if not isinstance(fields, Mapping):
+        raise AirflowFailException(
+            f"spec must be a mapping with the fields of a PodSpec, not {type(fields).__name__}. If it is the "
+            "result of a task, check that the task has run and returned a mapping; if it is a template, set "
+            "`render_template_as_native_obj=True` in the DAG."
+        )
+    try:
+        return PodSpec(**fields)
+    except ValueError as exc:
+        problem = str(exc)
+    except TypeError as exc:
+        known = {field.name: field for field in attrs.fields(PodSpec)}
+        required = [name for name, field in known.items() if field.default is attrs.NOTHING]
+        problems = [f"the field {name!r} is missing" for name in required if name not in fields]
+        problems += [f"there is no field {name!r}" for name in fields if name not in known]
+        problem = ", ".join(problems) or str(exc)
+    raise AirflowFailException(f"The pod cannot be ordered, because of its spec: {problem}.")
+
+
+def create_first(client: Client, specs: Sequence[PodSpec], max_hours: float | None, log: Any) -> Pod:
+    """Rent a pod of the first spec that is neither sold out nor too expensive.
+
+    Raises:
+        SoldOutError: The last spec is sold out.
+        PriceTooHighError: The last spec is too expensive now.
+    """
+    *others, last = specs
+    for spec in others:
+        try:
+            return client.pods.create(spec, max_hours=max_hours)
+        except (SoldOutError, PriceTooHighError) as exc:
+            log.info("%s Trying the next offer", exc)
+    return client.pods.create(last, max_hours=max_hours)
 
 
 def find_by_name(client: Client, name: str) -> list[Pod]:

@@ -201,14 +201,12 @@ class PrimeRunPodOperator(RentingOperator):
         self._check_arguments()
 
         def work(client: Client) -> dict[str, Any]:
-            earlier = self._adopt(client, name) if context["ti"].try_number > 1 else None
-            if earlier is not None and self.adopt:
-                result = self._continue(context, client, earlier)
-                if result is not None:
-                    return result
-            elif earlier is not None:
-                self.log.warning("Deleting a pod that an earlier try has left: %s", earlier)
-                client.pods.delete(earlier, missing_ok=True)
+            earlier = None
+            if context["ti"].try_number > 1:
+                earlier = self._adopt(client, name, is_wanted=self.adopt)
+            result = None if earlier is None else self._continue(context, client, earlier)
+            if result is not None:
+                return result
             with _without_retries():
                 specs = self._find_specs(client, name)
             return self._run(context, self._make_lease(context, client, specs))

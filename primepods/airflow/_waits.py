@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
 from airflow.providers.common.compat.sdk import conf
 
-from .. import Client, HistoryRecord, NotFoundError, PodChange, PrimePodsError
+from .. import Client, HistoryRecord, NotFoundError, PodStatus, PrimePodsError
 from ._events import PodEvent, failure, success
 from .triggers import Goal
 
@@ -57,15 +59,10 @@ def wait_here(  # noqa: PLR0913 - all parameters of a wait
     client: Client, pod_id: str, until: Goal, *, timeout: float, interval: float, log: Any
 ) -> PodEvent:
     """Wait in this process, like :class:`PrimePodTrigger` in a triggerer."""
-
-    def log_change(change: PodChange) -> None:
-        log.info("%s", change)
-
+    wait: Callable[..., PodStatus | None]
+    wait = client.pods.wait_gone if until == "gone" else client.pods.wait_ready
     try:
-        if until == "gone":
-            client.pods.wait_gone(pod_id, timeout=timeout, interval=interval, on_change=log_change)
-            return success(pod_id, None)
-        status = client.pods.wait_ready(pod_id, timeout=timeout, interval=interval, on_change=log_change)
+        status = wait(pod_id, timeout=timeout, interval=interval, on_change=partial(log.info, "%s"))
     except PrimePodsError as exc:
         return failure(exc)
     return success(pod_id, status)

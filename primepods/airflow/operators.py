@@ -23,9 +23,8 @@ from airflow.providers.common.compat.sdk import (
 
 from .. import Client, NotFoundError, PrimePodsError
 from ._events import PodEvent, pod_or_raise
-from ._orders import create_first
 from ._pod_ids import PodId, id_of, is_missing
-from ._renting import KILL_TIMEOUT, RentingOperator, delete_by_name, run_on_kill
+from ._renting import KILL_TIMEOUT, RentingOperator, create_first, delete_by_name, run_on_kill
 from ._run_operator import PrimeRunPodOperator
 from ._waits import check_before_deferral, default_deferrable, find_in_history, wait_here
 from .exceptions import PodTaskError
@@ -161,8 +160,11 @@ class _OnePodOperator(BaseOperator):
 
     def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
         """Resume after the trigger."""
-        del context
         self.log.info("%s", event["message"])
+        return self._finish(context, event)
+
+    def _finish(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
+        del context
         return pod_or_raise(event)
 
     def _wait(self, client: Client, pod_id: str, until: Goal, *, delete_on_kill: bool = False) -> PodEvent:
@@ -250,12 +252,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
             self._delete_after_failure(context)
             limit = self.execution_timeout
             raise AirflowTaskTimeout(f"Pod {pod_id} was not ready after execution_timeout={limit}.") from None
-        return self._finish_wait(context, event)
-
-    def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
-        """Resume after the trigger."""
-        self.log.info("%s", event["message"])
-        return self._finish_wait(context, event)
+        return self._finish(context, event)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after the trigger or its failure; see :meth:`BaseOperator.resume_execution`."""
@@ -273,7 +270,7 @@ class PrimeWaitPodOperator(_OnePodOperator):
         if self.delete_on_kill and not self._has_timed_out:
             run_on_kill(self._delete, self.log)
 
-    def _finish_wait(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
+    def _finish(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
         """Return the pod's status. If the wait has failed, do what ``on_failure`` says, and raise."""
         try:
             return pod_or_raise(event)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, Literal
 from weakref import WeakKeyDictionary
 
@@ -14,7 +15,7 @@ import attrs
 from airflow.providers.common.compat.sdk import TaskInstanceState
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from .. import AsyncClient, ConnectionLostError, LoginError, NotFoundError, PodChange, PrimePodsError
+from .. import AsyncClient, ConnectionLostError, LoginError, NotFoundError, PodStatus, PrimePodsError
 from ._events import PodEvent, failure, success
 from ._poller_log import poller_warnings
 from .hooks import PrimePodsHook, ask_airflow, state_of
@@ -166,24 +167,18 @@ class PrimePodTrigger(BaseTrigger):
         left = self.end - time.time()
         timeout = left if left > 0 else _LATE_CHECK_TIMEOUT
         self.log.info("Waiting for pod %s to be %s, for %.0f s at most", self.pod_id, self.until, timeout)
-        pod_id, interval = self.pod_id, self.interval
+        wait: Callable[..., Awaitable[PodStatus | None]]
+        log_change = partial(self.log.info, "%s")
         try:
             with poller_warnings(self.log):
                 async with await PrimePodsHook(self.prime_conn_id).get_async_conn() as client:
-                    if self.until == "gone":
-                        await client.pods.wait_gone(
-                            pod_id, timeout=timeout, interval=interval, on_change=self._log_change
-                        )
-                        return success(pod_id, None)
-                    status = await client.pods.wait_ready(
-                        pod_id, timeout=timeout, interval=interval, on_change=self._log_change
+                    wait = client.pods.wait_gone if self.until == "gone" else client.pods.wait_ready
+                    status = await wait(
+                        self.pod_id, timeout=timeout, interval=self.interval, on_change=log_change
                     )
-                    return success(pod_id, status)
         except PrimePodsError as exc:
             return failure(exc)
-
-    def _log_change(self, change: PodChange) -> None:
-        self.log.info("%s", change)
+        return success(self.pod_id, status)
 
 
 class PrimeJobTrigger(PrimePodTrigger):

@@ -51,7 +51,7 @@ from ._urls import is_loopback as is_loopback
 from ._urls import origin as origin
 
 if TYPE_CHECKING:
-    from .._operations.hook import Hook
+    from .._operations.operation import Hook
 
 
 KEY_PAGE: Final = "https://app.primeintellect.ai/dashboard/tokens"

@@ -44,8 +44,12 @@ class Control:
             ("POST", "seed", self._seed),
             ("POST", "pods", self._add_pod),
             ("POST", "stock", self._set_stock),
-            ("POST", "price", self._set_price),
-            ("POST", "funds", lambda request: account.add_funds(_body(request, dollars=number)["dollars"])),
+            (
+                "POST",
+                "price",
+                lambda request: account.set_price(**_body(request, cloud_id=string, price_hr=number)),
+            ),
+            ("POST", "funds", lambda request: account.add_funds(**_body(request, dollars=number))),
             ("GET", "faults", lambda _: {"faults": [_rule_row(rule) for rule in faults]}),
             ("POST", "faults", self._add_fault),
             ("DELETE", "faults", lambda _: faults.clear()),
@@ -53,7 +57,7 @@ class Control:
             ("DELETE", "requests", lambda _: requests.clear()),
         ]
         about_one: list[tuple[str, str, Handler]] = [
-            ("DELETE", "pods/{pod_id}", self._remove_pod),
+            ("DELETE", "pods/{pod_id}", lambda _, pod_id: account.remove_pod(pod_id)),
             ("DELETE", "faults/{number}", self._remove_fault),
         ]
         self._router = Router(
@@ -99,10 +103,6 @@ class Control:
         body = _body(request, cloud_id=string, left=number)
         self._account.set_stock(body["cloud_id"], int(body["left"]))
 
-    def _set_price(self, request: Request) -> None:
-        body = _body(request, cloud_id=string, price_hr=number)
-        self._account.set_price(body["cloud_id"], body["price_hr"])
-
     def _add_fault(self, request: Request) -> dict[str, object]:
         body = _body(request)
         kind = KINDS.get(body.pop("kind", None))
@@ -113,9 +113,6 @@ class Control:
         if arguments.get("seconds") == INFINITY:
             arguments["seconds"] = math.inf
         return _rule_row(self._plan.add(kind(**arguments), **body))
-
-    def _remove_pod(self, _request: Request, pod_id: str) -> None:
-        self._account.remove_pod(pod_id)
 
     def _remove_fault(self, _request: Request, number: str) -> None:
         rules = {str(rule.number): rule for rule in self._plan}

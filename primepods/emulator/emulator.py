@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, Unpack, cast
+from typing import Any, Self, Unpack
 
 from ._api.api import Api
 from ._server.app import App
@@ -176,7 +176,7 @@ class Emulator:
             ValueError: The file is not a snapshot, or an option is invalid.
             OSError: The file cannot be read.
         """
-        saved = _read_snapshot(path)
+        saved = json.loads(Path(path).read_text(encoding="utf-8"))
         emulator = cls(**{**config_of(saved), **options})
         emulator.restore(saved)
         return emulator
@@ -337,10 +337,3 @@ class Emulator:
     def _port(self) -> int:
         # Keep the port after a restart, so that clients find the emulator again.
         return self._bound_port if self._bound_port is not None else self._address[1]
-
-
-def _read_snapshot(path: str | os.PathLike[str]) -> dict[str, object]:
-    saved = json.loads(Path(path).read_text(encoding="utf-8"))
-    if isinstance(saved, dict):
-        return cast("dict[str, object]", saved)
-    raise ValueError(f"{os.fspath(path)} is not a snapshot")

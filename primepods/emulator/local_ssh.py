@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from getopt import GetoptError, getopt
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,10 +26,8 @@ _BIN = Path(__file__).parent / "bin"
 """Folder of the emulated ``nvidia-smi``, which hides that of this machine."""
 _SSH_ERROR = 255
 """Exit code of ``ssh`` for its own errors."""
-_VALUE_OPTIONS = "BbcDEeFIiJLlmOoPpQRSWw"
-"""Letters of the options of ``ssh`` that have a value, in the same word or the next."""
-_OPTION_WITH_VALUE = f"-[^{_VALUE_OPTIONS}]*([{_VALUE_OPTIONS}])(.*)"
-"""Pattern of an option with a value. Flags may precede it in the same word: ``-Tp22`` or ``-Tp 22``."""
+_OPTIONS = "46AaCfGgKkMNnqsTtVvXxYy" + "".join(f"{letter}:" for letter in "BbcDEeFIiJLlmOoPpQRSWw")
+"""The options of ``ssh``; those with a colon have a value, in the same word or the next."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -36,24 +35,23 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
     The exit code is 255 after an error, such as an invalid argument, or if a signal ended the command.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    folder = _folder()
-    emulator = ""
-    while words[:1] in (["--homes"], ["--emulator"]):
-        if not words[1:]:
-            _fail(f"{words[0]} needs a value")
-        if words[0] == "--homes":
-            folder = Path(words[1])
-        else:
-            emulator = words[1]
-        del words[:2]
-    if words[:1] == ["-G"]:
+    try:
+        # Options may precede and follow the target. A `--` ends only the options on its side of the target.
+        options, words = getopt(
+            list(sys.argv[1:] if argv is None else argv), _OPTIONS, ["homes=", "emulator="]
+        )
+        later_options, command = getopt(words[1:], _OPTIONS)
+    except GetoptError as error:
+        _fail(str(error))
+    values = dict(options)
+    if "-G" in values:
         raise SystemExit(0)  # ssh prints a configuration, which does not exist here
-    target, command, forwards = _parse_arguments(words)
-    if not target or not command:
+    if not command:
         _fail("expected [options] [--] user@host command")
-    for text in forwards:
-        _forward(text)
+    for name, value in (*options, *later_options):
+        if name == "-L":
+            _forward(value)
+    target, folder = words[0], Path(values["--homes"]) if "--homes" in values else _folder()
     user, _, host = target.rpartition("@")
     home = _make_home(folder, re.sub(r"[^A-Za-z0-9.-]|^\.+$", "-", host))
     environment = {
@@ -61,13 +59,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         "LANG": "C.UTF-8",
         # Commands that are installed beside this Python are available on the pod.
         "PATH": f"{_BIN}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
-        "PRIMEPODS_EMULATOR": emulator,
+        "PRIMEPODS_EMULATOR": values.get("--emulator", ""),
         "PRIMEPODS_PYTHON": sys.executable,
         "SHELL": "/bin/sh",
         "USER": user or "root",
     }
     process = subprocess.Popen(  # noqa: S603 - runs the command of the user
-        ["/bin/sh", "-c", command], cwd=home, env=environment, start_new_session=True
+        ["/bin/sh", "-c", " ".join(command)], cwd=home, env=environment, start_new_session=True
     )
     signal.signal(signal.SIGTERM, _exit_at_once)
     try:
@@ -121,31 +119,6 @@ def _make_private(folder: Path) -> None:
 def _fail(why: str) -> NoReturn:
     sys.stderr.write(f"local_ssh: {why}\n")
     raise SystemExit(_SSH_ERROR)
-
-
-def _parse_arguments(words: list[str]) -> tuple[str, str, list[str]]:
-    """Return the target, the command, and the values of ``-L`` of an ``ssh`` command line.
-
-    Options may precede and follow the target. A ``--`` ends only the options on its side of the target.
-    """
-    forwards = _take_options(words)
-    target = words.pop(0) if words else ""
-    forwards += _take_options(words)
-    return target, " ".join(words), forwards
-
-
-def _take_options(words: list[str]) -> list[str]:
-    """Remove the leading options from ``words``; return the values of ``-L``."""
-    forwards: list[str] = []
-    while words and words[0].startswith("-"):
-        word = words.pop(0)
-        if word == "--":
-            break
-        if option := re.fullmatch(_OPTION_WITH_VALUE, word, re.DOTALL):
-            value = option[2] or (words.pop(0) if words else "")
-            if option[1] == "L":
-                forwards.append(value)
-    return forwards
 
 
 def _forward(text: str) -> None:

@@ -37,7 +37,7 @@ from .ledger import LeaseFile
 from .pods_api import APPEARS_WITHIN, LeaseOptions
 
 if TYPE_CHECKING:
-    from .._operations.hook import Listeners
+    from .._operations.operation import Listeners
 
 _log = logging.getLogger("primepods")
 
@@ -279,7 +279,7 @@ class PodOrder:
             self.listeners.report(kind, name=self.name, **fields)
 
 
-class Budget:
+class LeaseBudget:
     """Limits and cost of a lease or a pool. The caller appends new orders to ``orders``."""
 
     def __init__(self, options: LeaseOptions, orders: Sequence[PodOrder]) -> None:

@@ -58,8 +58,8 @@ _MIN_BACKOFF: Final = 0.5
 _MAX_BACKOFF: Final = 10.0
 
 
-class Interruptions:
-    """Interruptions of a lease that is ending.
+class ReleaseInterruptions:
+    """Interruptions of a lease while it gives its pods back.
 
     Attributes:
         count: How many were counted.
@@ -388,7 +388,7 @@ class Rental(PodOrder):
             await self._update_file(pod_id=None)
         return listed
 
-    async def delete_own(self, interruptions: Interruptions) -> str | None:
+    async def delete_own(self, interruptions: ReleaseInterruptions) -> str | None:
         """Delete the ordered pod if it is ours; return why it may be running, or ``None``.
 
         :meth:`settle` reports an order without a known id.
@@ -415,7 +415,7 @@ class Rental(PodOrder):
             self.state = OrderState.ENDED
         return failure
 
-    async def delete_others(self, listed: list[ListedPod], interruptions: Interruptions) -> str | None:
+    async def delete_others(self, listed: list[ListedPod], interruptions: ReleaseInterruptions) -> str | None:
         """Delete all other pods with the unique name; return why one may be running, or ``None``."""
         failure: str | None = None
         self._note_others(listed)
@@ -436,7 +436,7 @@ class Rental(PodOrder):
             self._unseen_id = None
         self._others |= {row.id for row in listed if is_same_name(self.name, row.name)} - {self.pod_id}
 
-    async def _delete(self, pod_id: str, ends_at: float, interruptions: Interruptions) -> str | None:
+    async def _delete(self, pod_id: str, ends_at: float, interruptions: ReleaseInterruptions) -> str | None:
         """Delete a pod and confirm that it is gone; return why it may be running, or ``None``."""
         pods, clock, interval = self.client.pods, self._clock, self._options.interval
         self._last_failure = ""

@@ -36,7 +36,7 @@ from ..errors import (
 from ..remote import Watchdog
 from ..waiting.wait import OnChange
 from ..waiting.watch import AsyncWatch
-from ._order import Budget, PodOrder
+from ._order import LeaseBudget, PodOrder
 from .lease import AsyncLease, AsyncLeasedPod
 from .loss import Loss, wait_until_lost
 from .supervisor import LeaseSupervisor
@@ -393,7 +393,7 @@ class PoolSupervisor:
     async def _run_member(self, lease: AsyncLease) -> None:
         supervisor = lease.supervisor
         # The limits are the pool's: all its orders count for them.
-        supervisor.budget = Budget(supervisor.options, self._orders)
+        supervisor.budget = LeaseBudget(supervisor.options, self._orders)
 
         def note_order(lease_file: Path) -> None:
             self._orders.append(supervisor.rentals[-1])

@@ -13,7 +13,7 @@ and the end of the event loop, which cancels all tasks.
    the pod.
 
 ``interrupt`` handles each interruption. In step 1 it sets ``_is_interrupted``, and calls ``end_block``. In
-step 2 it calls ``end``, which sets ``is_ending``; if that was set before, ``Interruptions`` counts the
+step 2 it calls ``end``, which sets ``is_ending``; if that was set before, ``ReleaseInterruptions`` counts the
 interruption and hurries the release. ``_must_give_up`` is true from the second counted one on. ``_run_phase``
 reads both: it cancels ``_use`` if ``is_ending`` and not ``_is_ordering``, and any phase if ``_must_give_up``.
 If something else has cancelled ``_use`` in step 1, ``_wait_for_cancellation`` runs in its place.
@@ -70,9 +70,9 @@ from ..specs import PodSpec
 from ..waiting.wait import OnChange
 from ._ctrl_c import ctrl_c
 from ._failover import log_failover, reorder_delay, replace_remedy_after_deletion, should_try_next_spec
-from ._order import Budget, PodOrder
+from ._order import LeaseBudget, PodOrder
 from ._record import LeaseRecord, new_record
-from ._rental import Interruptions, Rental
+from ._rental import ReleaseInterruptions, Rental
 from ._watchdog import find_loss, stop_watchdog, watch_watchdog
 from .ledger import LeaseFile, read_ledger
 from .pods_api import LIST_TIMEOUT, LeaseOptions, ListedPod, Listing, TeamClient
@@ -140,11 +140,11 @@ class LeaseSupervisor:
         self.on_order: Callable[[Path], None] = lambda _: None
         self.options: LeaseOptions = options
         self.rentals: list[Rental] = []
-        self.budget: Budget = Budget(options, self.rentals)
+        self.budget: LeaseBudget = LeaseBudget(options, self.rentals)
         self._orders = orders
         self._add = add
         self._clock = orders[0][0].settings.clock
-        self._interruptions = Interruptions(self._clock)
+        self._interruptions = ReleaseInterruptions(self._clock)
         # Takes over the pod of a dead process.
         self._take_over: Callable[[], Awaitable[None]] | None = None
         self._is_ordering = False

@@ -51,7 +51,7 @@ from .pods_api import (
     has_ended,
     read_ended_pods,
 )
-from .sweep import OrphanedPod, SkippedLease, Sweep
+from .sweep_results import OrphanedPod, SkippedLease, Sweep
 
 # These durations, in seconds, are our choice; the API documents none.
 # Time after a pod's expiry in which its lease may still be deleting it.

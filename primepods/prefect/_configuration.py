@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, PrivateAttr
 
 from .. import AsyncClient, PodSpec
 from ._credentials import PrimeCredentials
-from ._job_variables import find_problems, find_spec_problems
+from ._unused_variables import find_problems, find_spec_problems
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -49,7 +49,6 @@ class _PodVariables(BaseModel):
     gpu_count: int = Field(default=1, ge=1, title="Number of GPUs", description="GPUs of the pod.")
     regions: list[str] | None = Field(
         default=None,
-        title="Regions",
         description="Only offers in these regions; by default in all regions.",
         examples=[["united_states", "eu_north"]],
     )
@@ -95,7 +94,6 @@ class _PodVariables(BaseModel):
     )
     on_worker_exit: Literal["keep", "delete"] = Field(
         default="keep",
-        title="On Worker Exit",
         description=(
             "When the worker is asked to end: keep a pod whose command runs, for the next worker, or delete "
             "it. Without max_hours, it is deleted."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shlex
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -25,10 +25,10 @@ from .. import (
     PodChange,
     PodSpec,
     PodStatus,
+    check_work,
     gone,
 )
 from ._configuration import PrimePodJobConfiguration, is_pod_of
-from ._log_text import log_text
 
 if TYPE_CHECKING:
     Log = logging.LoggerAdapter[logging.Logger]
@@ -41,9 +41,9 @@ _MAX_ADOPTIONS: Final = 60
 """Max attempts, a second apart, to take over the pod of a worker that may not have ended yet."""
 SSH_FAILED: Final = 255
 """Exit code of ``ssh`` for its own errors, such as a lost connection."""
+_ESCAPE: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 _ON_EXIT: Final = "[ $? != 0 ] || { echo 'The set-up called exit, so the command did not run.' >&2; exit 1; }"
 """Trap of the set-up, whose ``exit 0`` would otherwise count as the success of a command that never ran."""
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -116,7 +116,8 @@ class PodRun:
         # Validate before anything is rented.
         config.check()
         script = shell_script(config.command or "", config.setup)
-        env = checked_env(config.env)
+        env = {name: value for name, value in config.env.items() if value is not None}
+        check_work(script, env=env)
         order = self.pod or await config.pod_specs(client)
         if not isinstance(order, Pod):
             first = order[0]
@@ -200,20 +201,9 @@ def shell_script(command: str, setup: str | None) -> str:
     return f"set -e; trap {shlex.quote(_ON_EXIT)} EXIT; eval {shlex.quote(setup)}\ntrap - EXIT; {run}"
 
 
-def checked_env(env: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the variables that have a value.
-
-    Raises:
-        ValueError: A name or value is not valid in an environment; the message does not show the value.
-    """
-    for name, value in env.items():
-        if not _VARIABLE.fullmatch(name) or "\0" in (value or ""):
-            raise ValueError(
-                f"The environment variable {name!r} cannot be set on the pod: names consist of letters, "
-                "digits and _, and do not begin with a digit, and values must not contain NUL. Change `env` "
-                "in the job variables."
-            )
-    return {name: value for name, value in env.items() if value is not None}
+def log_text(line: str) -> str:
+    """Return a line without terminal escape sequences and unprintable characters; tabs stay."""
+    return "".join(char for char in _ESCAPE.sub("", line) if char.isprintable() or char == "\t").rstrip()
 
 
 async def delete_by_prefix(client: AsyncClient, name_prefix: str) -> bool:

@@ -275,27 +275,24 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             if pod_run.state_id != state_id:
                 pod_run.state_id, pod_run.state_since = state_id, now
             if must_stop(flow_run, pod_run, now - pod_run.state_since):
-                if flow_run is None and not await self._is_deleted(pod_run):
+                if flow_run is None and await self._read_flow_run(pod_run) is not None:
                     continue
                 state = "no longer on the server" if flow_run is None else flow_run.state_name
                 pod_run.log.info("The flow run is %s: its pod is being deleted", state)
                 pod_run.stop()
 
-    async def _is_deleted(self, pod_run: PodRun) -> bool:
-        try:
-            await self.client.read_flow_run(pod_run.flow_run_id)
-        except ObjectNotFound:
-            return True
-        return False
+    async def _read_flow_run(self, pod_run: PodRun) -> FlowRun | None:
+        """Return the flow run as the server has it; ``None`` if it was deleted."""
+        with suppress(ObjectNotFound):
+            return await self.client.read_flow_run(pod_run.flow_run_id)
+        return None
 
     async def _should_run(self, pod_run: PodRun) -> bool:
         """Return whether the flow run is pending, and this is its latest attempt."""
-        try:
-            flow_run = await self.client.read_flow_run(pod_run.flow_run_id)
-        except ObjectNotFound:
+        flow_run = await self._read_flow_run(pod_run)
+        if flow_run is None or flow_run.infrastructure_pid != pod_run.configuration.pod_name_prefix:
             return False
-        is_latest_attempt = flow_run.infrastructure_pid == pod_run.configuration.pod_name_prefix
-        return is_latest_attempt and flow_run.state_type == StateType.PENDING
+        return flow_run.state_type == StateType.PENDING
 
     async def _handle_error(self, flow_run: FlowRun, pod_run: PodRun, error: Exception) -> int | None:
         """Report an error of a run; return its exit code, or ``None`` for a run that is no longer wanted.
@@ -319,11 +316,8 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
 
     async def _finish_cancellation(self, pod_run: PodRun) -> None:
         """Set the flow run to Cancelled, if it is being cancelled."""
-        try:
-            flow_run = await self.client.read_flow_run(pod_run.flow_run_id)
-        except ObjectNotFound:
-            return
-        if flow_run.state_type == StateType.CANCELLING:
+        flow_run = await self._read_flow_run(pod_run)
+        if flow_run is not None and flow_run.state_type == StateType.CANCELLING:
             message = "No pod is left."
             if pod_run.error is not None:
                 message = f"If a pod was ordered, it may be billed: {pod_run.error}"

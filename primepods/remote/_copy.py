@@ -143,6 +143,7 @@ class Download(_Copy):
         self._is_target_folder = os.fspath(local).endswith(("/", os.sep)) or self._target.is_dir()
         self._folder: Path | None = None
         """The temporary folder, once the archive has begun."""
+        self._lock = -1
         self._is_cut_short = False
         self._left_out: list[str] = []
 
@@ -172,6 +173,8 @@ class Download(_Copy):
             if self._folder is not None:
                 with anyio.CancelScope(shield=True):
                     await in_thread(shutil.rmtree, self._folder, ignore_errors=True)
+                if self._lock >= 0:
+                    os.close(self._lock)
 
     def _receive(self, session: Session) -> None:
         """Unpack the pod's archive; runs in a thread."""
@@ -189,7 +192,7 @@ class Download(_Copy):
             if len(stream.read(_CHUNK_SIZE)) == _CHUNK_SIZE:
                 raise TransferError(f"Could not copy {self._description}: the pod sent no archive.")
             return
-        self._folder = create_staging(self._target)
+        self._folder, self._lock = create_staging(self._target)
         if kind == b"file\n" and self._is_target_folder:
             self._target /= self._name
         staged = self._folder / "data"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
+from .._utils.files import has_locks, lock_file
 from ..errors import TransferError
+
+_PREFIX: Final = ".primepods-copy-"
 
 
 def check_target(target: Path) -> None:
@@ -32,8 +37,13 @@ def check_target(target: Path) -> None:
                 )
 
 
-def create_staging(target: Path) -> Path:
+def create_staging(target: Path) -> tuple[Path, int]:
     """Create a temporary folder on the disk of ``target``, in the nearest folder that exists.
+
+    Delete those of killed processes there.
+
+    Returns:
+        The folder, and the descriptor of its lock, which the end of this process also releases; -1 for none.
 
     Raises:
         TransferError: A parent of the target is not a folder.
@@ -44,7 +54,20 @@ def create_staging(target: Path) -> Path:
         if folder != target and os.path.lexists(folder):
             raise TransferError(f"{folder} is not a folder. Nothing was changed.")
         folder = folder.parent
-    return Path(tempfile.mkdtemp(prefix=".primepods-", dir=folder))
+    for path in folder.glob(f"{_PREFIX}*/lock") if has_locks() else ():
+        with suppress(OSError):
+            if (lock := lock_file(path, attempts=1)) >= 0:
+                shutil.rmtree(path.parent, ignore_errors=True)
+                os.close(lock)
+    while True:
+        staging = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
+        try:
+            lock = lock_file(staging / "lock")
+        except OSError:  # this disk has no locks
+            return staging, -1
+        # Another process may have found the file before it was locked.
+        if lock >= 0 and (staging / "lock").exists():
+            return staging, lock
 
 
 def place(staged: Path, target: Path) -> None:

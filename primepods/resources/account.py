@@ -16,7 +16,7 @@ from .._decoding.rows import as_object, decode_object
 from .._http.executor import RequestExecutor
 from .._http.request import encode_id, page_request
 from .._http.transport import Transport
-from .._operations import operation
+from .._operations import as_operation
 from .._utils.arguments import check_count, check_id
 from .._utils.secret import Secret
 from ..config import KEY_PAGE
@@ -45,7 +45,7 @@ class AsyncAccountInfo:
     def __init__(self, executor: RequestExecutor) -> None:
         self._executor = executor
 
-    @operation("account.whoami")
+    @as_operation("account.whoami")
     async def whoami(self) -> Account:
         """Return the key's user and permissions: ``GET /api/v1/user/whoami``."""
         request = page_request(_WHOAMI, **self._team)
@@ -78,7 +78,7 @@ class AsyncAccountInfo:
             route=_MEMBERS,
         )
 
-    @operation("account.wallet")
+    @as_operation("account.wallet")
     async def wallet(self, *, limit: int | None = None) -> Wallet:
         """Return the balance and the billing entries of the wallet: ``GET /api/v1/billing/wallet``.
 

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from .._decoding.offers import decode_gpu_summary
 from .._http.executor import RequestExecutor
 from .._http.request import Request, page_request
-from .._operations import operation
+from .._operations import as_operation
 from .._utils.arguments import (
     check_amount,
     check_count,
@@ -146,7 +146,7 @@ class AsyncAvailability:
         filters = _filters(regions=regions, data_center_id=data_center_id, cloud_id=cloud_id)
         return self._pager("disks", filters, page_size, DiskOffer, _disk_key)
 
-    @operation("availability.find")
+    @as_operation("availability.find")
     async def find(
         self,
         *,
@@ -219,7 +219,7 @@ class AsyncAvailability:
             check_count("limit", limit, minimum=1)
         return search.select(await self._poll_until_found(search, wait))[:limit]
 
-    @operation("availability.cheapest")
+    @as_operation("availability.cheapest")
     async def cheapest(
         self,
         *,
@@ -282,7 +282,7 @@ class AsyncAvailability:
                 prices = await self.summary()
         raise search.sold_out_error(offers, prices, f"{_AVAILABILITY}/gpus")
 
-    @operation("availability.summary")
+    @as_operation("availability.summary")
     async def summary(self, *, multi_node: bool = False) -> list[GpuPrices]:
         """Return the lowest prices by GPU and GPU count: ``GET /api/v1/availability/gpu-summary``.
 

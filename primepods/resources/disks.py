@@ -12,11 +12,12 @@ from typing import Any, Final
 
 import attrs
 
-from .._decoding.disks import decode_disk, decode_disk_users
 from .._decoding.objects import wire_names
+from .._decoding.pods import decode_disk_users
+from .._decoding.rows import decode_item
 from .._http.executor import RequestExecutor
 from .._http.request import DISKS, Request, item_path, item_request
-from .._operations import operation
+from .._operations import as_operation
 from .._status_reader import StatusReader
 from .._utils.arguments import check_flag, check_interval, check_seconds, check_text
 from .._utils.strict_json import dumps
@@ -64,7 +65,7 @@ class AsyncDisks:
         """
         return list_pager(self._executor, f"{DISKS}/", Disk, page_size, name="disks.list")
 
-    @operation("disks.get")
+    @as_operation("disks.get")
     async def get(self, disk_id: str | Disk) -> Disk:
         """Return one disk: ``GET /api/v1/disks/{id}``.
 
@@ -76,7 +77,7 @@ class AsyncDisks:
         """
         return await self._get(_id_of(disk_id))
 
-    @operation("disks.create")
+    @as_operation("disks.create")
     async def create(self, spec: DiskSpec) -> Disk:
         """Order a disk: ``POST /api/v1/disks/``. It is billed until you delete it.
 
@@ -108,7 +109,7 @@ class AsyncDisks:
             raise repeated_error(order, [disk.id, *(other.id for other in others)])
         return disk
 
-    @operation("disks.rename")
+    @as_operation("disks.rename")
     async def rename(self, disk_id: str | Disk, name: str) -> Disk:
         """Change the name of a disk: ``PATCH /api/v1/disks/{id}``. Returns the disk as the API then shows it.
 
@@ -126,7 +127,7 @@ class AsyncDisks:
         await self._executor.call(item_request("PATCH", disk_id, DISKS, body=body), ignore_body)
         return await self._get(disk_id)
 
-    @operation("disks.delete")
+    @as_operation("disks.delete")
     async def delete(self, disk_id: str | Disk, *, missing_ok: bool = False) -> PodState:
         """Delete a disk: ``DELETE /api/v1/disks/{id}``. All data on it is lost.
 
@@ -157,7 +158,7 @@ class AsyncDisks:
             await self._check_unused(disk)
         return await self._deleter.delete(disk_id, missing_ok=missing_ok)
 
-    @operation("disks.wait_ready")
+    @as_operation("disks.wait_ready")
     async def wait_ready(
         self, disk_id: str | Disk, *, timeout: float = 1800.0, interval: float = 5.0
     ) -> Disk:
@@ -219,7 +220,7 @@ class AsyncDisks:
     async def _get(self, disk_id: str, *, ends_at: float | None = None) -> Disk:
         if ends_at is not None:
             ends_at = min(ends_at, self._clock.time() + self._executor.settings.deadline)
-        decode = partial(decode_disk, disk_id=disk_id)
+        decode = partial(decode_item, model=Disk, item_id=disk_id)
         return await self._executor.call(item_request("GET", disk_id, DISKS), decode, ends_at=ends_at)
 
     def _listed(self) -> AsyncPager[Disk]:

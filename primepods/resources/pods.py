@@ -16,7 +16,7 @@ from .._decoding.pods import decode_log, decode_pod
 from .._http.executor import RequestExecutor
 from .._http.request import PODS, Request, item_path, item_request
 from .._http.response import missing_row_error
-from .._operations import operation
+from .._operations import as_operation
 from .._status_reader import StatusReader
 from .._utils.arguments import (
     check_amount,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ..leasing.open_leases import OpenLeases
     from ..leasing.pods_api import ListedPod, TeamClient
     from ..leasing.pool import AsyncPool, LeaseArguments, PoolProgress
-    from ..leasing.sweep import Sweep
+    from ..leasing.sweep_results import Sweep
     from ..remote import AsyncRemote, Watchdog
     from ..specs import PodSpec
     from ..waiting.wait import OnChange
@@ -181,7 +181,7 @@ class AsyncPods:
             )
         return pod.nodes
 
-    @operation("pods.page")
+    @as_operation("pods.page")
     async def page(self, *, offset: int = 0, limit: int = 100) -> Page[Pod]:
         """Return one page of the pods that are not terminated: ``GET /api/v1/pods/``.
 
@@ -214,7 +214,7 @@ class AsyncPods:
         keep = pod_filter(status=status, name=name, gpu_type=gpu_type)
         return list_pager(self._executor, _PATH, Pod, page_size, name="pods.list", keep=keep)
 
-    @operation("pods.get")
+    @as_operation("pods.get")
     async def get(self, pod_id: PodRef) -> Pod:
         """Return one pod: ``GET /api/v1/pods/{id}``.
 
@@ -227,7 +227,7 @@ class AsyncPods:
         pod_id = id_of(pod_id)
         return await self._executor.call(item_request("GET", pod_id), partial(decode_pod, pod_id=pod_id))
 
-    @operation("pods.status")
+    @as_operation("pods.status")
     async def status(self, pod_id: PodRef) -> PodStatus:
         """Return the status of one pod: ``GET /api/v1/pods/status``.
 
@@ -245,7 +245,7 @@ class AsyncPods:
             raise missing_row_error("GET", f"{PODS}/status", pod_id)
         return row
 
-    @operation("pods.statuses")
+    @as_operation("pods.statuses")
     async def statuses(self, pod_ids: Iterable[PodRef]) -> PodStatuses:
         """Return the statuses of any number of pods: ``GET /api/v1/pods/status``, up to 100 ids per request.
 
@@ -293,7 +293,7 @@ class AsyncPods:
             check_seconds("timeout", timeout)
         return AsyncWatch(self._poller, check_ids(pod_ids), interval=interval, timeout=timeout)
 
-    @operation("pods.wait")
+    @as_operation("pods.wait")
     async def wait(
         self,
         pod_ids: Iterable[PodRef],
@@ -416,7 +416,7 @@ class AsyncPods:
         pod_id = check_pod_id(pod_id)
         await self.wait([pod_id], until=gone, timeout=timeout, interval=interval, on_change=on_change)
 
-    @operation("pods.create")
+    @as_operation("pods.create")
     async def create(self, spec: PodSpec, *, max_hours: float | None = None) -> Pod:
         """Rent a pod: ``POST /api/v1/pods/``. It is billed until it is deleted.
 
@@ -448,7 +448,7 @@ class AsyncPods:
         """
         return await self._creator_for(spec).create(spec, max_hours)
 
-    @operation("pods.ensure")
+    @as_operation("pods.ensure")
     async def ensure(self, spec: PodSpec, *, max_hours: float | None = None) -> Pod:
         """Return the pod with the spec's name; if there is none, rent it.
 
@@ -660,12 +660,12 @@ class AsyncPods:
             check_callable("setup", setup)
             supervisor.setup = lambda lease: setup(AsyncLeasedPod(lease))
         if on_progress is not None:
-            from .._operations.hook import plain_callback
+            from .._operations.operation import plain_callback
 
             supervisor.on_progress = plain_callback("on_progress", on_progress)
         return AsyncPool(supervisor)
 
-    @operation("pods.sweep")
+    @as_operation("pods.sweep")
     async def sweep(
         self,
         *,
@@ -715,7 +715,7 @@ class AsyncPods:
             check_seconds("older_than", older_than, minimum=0.0)
         check_flag("expired", expired)
         check_flag("dry_run", dry_run)
-        from ..leasing.sweep import Sweep
+        from ..leasing.sweep_results import Sweep
         from ..leasing.sweeper import Sweeper
 
         if not isinstance(only, Sweep | None):
@@ -727,7 +727,7 @@ class AsyncPods:
         )
         return await sweeper.run(dry_run=dry_run)
 
-    @operation("pods.delete")
+    @as_operation("pods.delete")
     async def delete(self, pod_id: PodRef, *, missing_ok: bool = False) -> PodState:
         """Terminate one pod: ``DELETE /api/v1/pods/{id}``. The deletion continues after the response.
 
@@ -752,7 +752,7 @@ class AsyncPods:
         check_flag("missing_ok", missing_ok)
         return await self._deleter.delete(check_pod_id(pod_id), missing_ok=missing_ok)
 
-    @operation("pods.delete_many")
+    @as_operation("pods.delete_many")
     async def delete_many(self, pod_ids: Iterable[PodRef], *, missing_ok: bool = False) -> Deletions:
         """Terminate many pods concurrently; a failure does not stop the others.
 
@@ -776,7 +776,7 @@ class AsyncPods:
             errors={pod_id: error for pod_id, error in outcomes.items() if isinstance(error, PrimePodsError)},
         )
 
-    @operation("pods.history_page")
+    @as_operation("pods.history_page")
     async def history_page(
         self,
         *,
@@ -832,7 +832,7 @@ class AsyncPods:
             sort_order=sort_order,
         )
 
-    @operation("pods.logs")
+    @as_operation("pods.logs")
     async def logs(self, pod_id: PodRef, *, tail: int | None = 100) -> str:
         """Return the end of a pod's log: ``GET /api/v1/pods/{id}/log``.
 

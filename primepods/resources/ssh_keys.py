@@ -12,7 +12,7 @@ from typing import Final
 from .._decoding.rows import decode_object
 from .._http.executor import RequestExecutor
 from .._http.request import SSH_KEYS, Request, encode_id
-from .._operations import operation
+from .._operations import as_operation
 from .._utils.arguments import check_id, check_text
 from .._utils.strict_json import dumps
 from ..errors import APIError, NotFoundError, PrimePodsError
@@ -41,7 +41,7 @@ class AsyncSSHKeys:
         """
         return list_pager(self._executor, SSH_KEYS, SSHKey, page_size, name="ssh_keys.list")
 
-    @operation("ssh_keys.add")
+    @as_operation("ssh_keys.add")
     async def add(self, name: str, public_key: str) -> SSHKey:
         """Add a public key: ``POST /api/v1/ssh_keys/``. If the account has the key already, return it.
 
@@ -77,7 +77,7 @@ class AsyncSSHKeys:
                 return found
         raise error
 
-    @operation("ssh_keys.delete")
+    @as_operation("ssh_keys.delete")
     async def delete(self, key_id: str) -> None:
         """Delete a key: ``DELETE /api/v1/ssh_keys/{id}``.
 
@@ -95,7 +95,7 @@ class AsyncSSHKeys:
             if not exc.maybe_acted:
                 raise
 
-    @operation("ssh_keys.set_primary")
+    @as_operation("ssh_keys.set_primary")
     async def set_primary(self, key_id: str) -> None:
         """Make a key the account's primary one: ``PATCH /api/v1/ssh_keys/{id}``.
 

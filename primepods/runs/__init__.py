@@ -1,8 +1,8 @@
 """Runs: a pod is rented for one command. Also the budget of agents."""
 
-from ._budget import Balance as Balance
-from ._budget import Budget as Budget
-from ._budget import Reservation as Reservation
+from ._agent_budget import AgentBudget as AgentBudget
+from ._agent_budget import Balance as Balance
+from ._agent_budget import Reservation as Reservation
 from ._check import check_run as check_run
 from ._each import EachRunner as EachRunner
 from ._each import check_each as check_each

@@ -157,7 +157,7 @@ class EachRunner(Runner):
         self._work = Work(host.labelled(""), run, variables, self.interruptions)
         self._items: list[str] = read_path(run.path / _ITEMS).decode().split("\n")
         self._results: dict[int, ItemResult] = _read_results(run.path / _RESULTS)
-        self.is_interrupted: bool = run.may_have_pod
+        self.must_take_over: bool = run.may_have_pod
         self._pool: AsyncPool | None = None
         self._outputs = {stream: echo(stream) for stream in ("stdout", "stderr")}
         # Numbers of the items at work, with the number of their pods so far.
@@ -191,13 +191,13 @@ class EachRunner(Runner):
     def _note_interruption(self) -> None:
         """Let the items at work end, or cancel the pool, which then deletes its pods."""
         # The leases of a dead process must be taken over before their pods can go.
-        if self._working is None or self.is_interrupted or (self.interruptions.count == 1 and self._at_work):
+        if self._working is None or self.must_take_over or (self.interruptions.count == 1 and self._at_work):
             return
         self._host.info("Interrupted: deleting all pods, and waiting until they are confirmed gone")
         self._working.cancel()
 
     async def _rent_and_restart(self, client: AsyncClient) -> int:
-        if self.is_interrupted:
+        if self.must_take_over:
             await self._delete_old_pods(client)
         left = [number for number in range(1, len(self._items) + 1) if number not in self._results]
         if left and not self._is_stopping:
@@ -226,7 +226,7 @@ class EachRunner(Runner):
         )
         await asyncio.gather(*(_delete(lease) for lease in leases if lease is not None))
         self._run.save(spent=self._run.cost(), leased_at=None, lease_files=self._run.open_leases)
-        self.is_interrupted = False
+        self.must_take_over = False
 
     async def _do_all(self, client: AsyncClient, left: Sequence[int]) -> None:
         record = self._record

@@ -123,7 +123,7 @@ def describe_code(code: int) -> str:
     return f"{name}, {usual}" if usual else name
 
 
-class Interruptions:
+class RunInterruptions:
     """What has asked a run to end: signals, and `primepods stop`.
 
     Attributes:

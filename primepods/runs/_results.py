@@ -82,12 +82,12 @@ class Results:
             for item in self.items:
                 await self._fetch(pod, item, is_early=True)
 
-    async def fetch(self, pod: AsyncLeasedPod, *, is_last: bool) -> None:
-        """Fetch the results; hold the pod while one is missing.
+    async def fetch(self, pod: AsyncLeasedPod, *, may_hold: bool) -> None:
+        """Fetch the results; if one is missing, hold the pod and try again.
 
         Args:
             pod: The pod.
-            is_last: Whether not to hold the pod.
+            may_hold: Whether to hold the pod while a result is missing.
         """
         for item in self.items:
             item.is_missing = True
@@ -102,7 +102,7 @@ class Results:
                 if not await self._fetch(pod, item, is_shown=is_first):
                     break  # no login: the others would wait for one, too
             missing = [item for item in missing if item.is_missing]
-            if is_last or pod.is_kept:
+            if not may_hold or pod.is_kept:
                 break
             if missing and time.monotonic() - self.reached_at >= self._run.record.reconnect:
                 self._host.problem("the pod is not held, since it cannot be reached")
@@ -126,7 +126,8 @@ class Results:
             return 0.0
         pause = min(_MAX_RETRY_INTERVAL, seconds / _MIN_ATTEMPTS)
         self._run.save_or_tell(self._host.problem, held_until=time.time() + seconds)
-        hint = "" if record.hold is None or "--hold" in record.typed else "; without a terminal, see --hold"
+        is_short = seconds == record.hold and "--hold" not in record.typed
+        hint = "; without a terminal, see --hold" if is_short else ""
         clock = time.strftime("%H:%M", time.localtime(time.time() + seconds))
         paths = ", ".join(item.remote for item in missing)
         by_hand = ", ".join(

@@ -32,7 +32,7 @@ from ..errors import BudgetExceededError, NotFoundError, PodFailedError, PrimePo
 from ..models import PodChange
 from ..remote import SSHOptions, Watchdog
 from ..specs import PodSpec
-from ._ending import Interruptions, Reason
+from ._ending import Reason, RunInterruptions
 from ._host import BUDGET_EXCEEDED, FAILED, INTERRUPTED, POD_FAILED, RunError, RunHost
 from ._run import Run, RunRecord
 from ._take_over import take_over_lease
@@ -59,12 +59,12 @@ class Runner:
     def __init__(self, host: RunHost, run: Run, variables: dict[str, str]) -> None:
         self._host = host
         self._run = run
-        self.interruptions: Interruptions = Interruptions(self._note_interruption)
+        self.interruptions: RunInterruptions = RunInterruptions(self._note_interruption)
         self._work = Work(host, run, variables, self.interruptions)
         self._working: asyncio.Task[int] | None = None
         self._has_pod = False
         """Whether the block of the lease runs."""
-        self.is_interrupted: bool = run.record.lease_file is not None
+        self.must_take_over: bool = run.record.lease_file is not None
         """Whether the lease of a dead process is neither taken over nor known to be gone."""
         self._lease: LeaseSupervisor | None = None
         """The last lease."""
@@ -105,8 +105,8 @@ class Runner:
         if work is None:
             return
         # Before there is a job, there is nothing to fetch. A lease must be taken over before its pod can go.
-        is_in_order = self._has_pod or self.is_interrupted or self._record.job is not None
-        if (interruptions.count == 1 and is_in_order and not self._is_holding) or self.is_interrupted:
+        is_in_order = self._has_pod or self.must_take_over or self._record.job is not None
+        if (interruptions.count == 1 and is_in_order and not self._is_holding) or self.must_take_over:
             if self._work.outcome.reason is not None and not self._work.outcome.is_complete:
                 self._host.info("The run is ending already. Another interruption deletes the pod at once.")
             return
@@ -116,7 +116,7 @@ class Runner:
 
     async def _rent_and_restart(self, client: AsyncClient) -> int:
         """Do the work; start again on another pod if a pod is lost, up to the limit of restarts."""
-        if self._record.job is None and not self.is_interrupted:
+        if self._record.job is None and not self.must_take_over:
             self._work.measure_uploads()
         while True:
             try:
@@ -172,12 +172,11 @@ class Runner:
                             f"Deleting the pod {short_id(pod.id)}, and waiting until it is confirmed gone"
                         )
         except BudgetExceededError:
-            outcome, problem = self._work.outcome, supervisor.release_error
-            if pod is None or problem is not None:
-                text = f"the limit was reached ({describe_limits(self._record)})"
-                raise RunError(text if problem is None else f"{text}. {problem}", BUDGET_EXCEEDED) from None
+            outcome = self._work.outcome
+            if supervisor.release_error is not None:
+                self._host.problem(supervisor.release_error)
             # The lease has ended at the limit what had not ended before it.
-            if outcome.reason in {None, Reason.LIMIT_NEAR}:
+            if pod is None or outcome.reason in {None, Reason.LIMIT_NEAR}:
                 outcome.reason = Reason.LIMIT_NEAR
                 return BUDGET_EXCEEDED
             return self._record.result or FAILED
@@ -246,7 +245,7 @@ class Runner:
             taken = take_over_lease(
                 client, record.lease_file, was_shown=was_shown, on_change=self._show_change, **lease
             )
-            self.is_interrupted = False
+            self.must_take_over = False
             if taken is not None:
                 return taken, True
             if record.pod_id is not None:

@@ -20,7 +20,7 @@ from .._utils.text import clip, one_line, short_duration
 from ..errors import ConnectionLostError, JobError, LoginError, PrimePodsError
 from ..leasing.loss import LOSS_CHECK_FACTOR, Loss, wait_until_lost
 from ..remote import JobState, Stream, echo, find_nodes, limit_logins, rank_variables
-from ._ending import KILLED, CommandEnd, Interruptions, Reason
+from ._ending import KILLED, CommandEnd, Reason, RunInterruptions
 from ._follow import follow_job
 from ._host import FAILED, POD_FAILED, USAGE, RunError, RunHost
 from ._results import Results, shown_path
@@ -97,7 +97,7 @@ class Work:
         host: RunHost,
         run: Run,
         variables: dict[str, str],
-        interruptions: Interruptions,
+        interruptions: RunInterruptions,
         write: Callable[[Stream, str], Awaitable[None]] | None = None,
     ) -> None:
         self._write = write
@@ -175,6 +175,15 @@ class Work:
         try:
             if record.ending is None:
                 await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
+                if working.done() and isinstance(working.exception(), ConnectionLostError | LoginError):
+                    # Of a lost pod, the connection may end before the API shows the loss.
+                    others, timeout = (
+                        reasons.keys() - {working},
+                        2 * LOSS_CHECK_FACTOR * record.lease["interval"],
+                    )
+                    await asyncio.wait(others, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                    if lost.done():
+                        del reasons[working]
             if lease.is_ending:
                 # The lease is ending, for example at a limit, and will cancel this task.
                 await asyncio.Event().wait()
@@ -187,7 +196,7 @@ class Work:
             if pod.seconds_left is not None:
                 # Leave the other half of the time for the results.
                 for remote in (pod, *nodes):
-                    limit_logins(remote, max(pod.seconds_left / 2, MIN_LOGIN_TIMEOUT))
+                    limit_logins(remote, max(pod.seconds_left // 2, MIN_LOGIN_TIMEOUT))
             return await self._end(pod, jobs, working, lost)
         finally:
             await _cancel([*reasons, *self._early_fetches])
@@ -250,8 +259,8 @@ class Work:
             # Save the code before the deletion: a process that takes over cannot read it from a deleted pod.
             self._save(result=code)
         if has_begun:
-            is_last = bool(loss) and record.restart < record.restarts
-            await self._fetch(pod, lost, is_last=is_last)
+            may_hold = not loss or record.restart >= record.restarts
+            await self._fetch(pod, lost, may_hold=may_hold)
             self._save(are_fetched=outcome.results.are_complete, job=jobs[0].name)
         if not code and has_begun and not outcome.results.are_complete:
             code = POD_FAILED if outcome.reason is Reason.POD_LOST else FAILED
@@ -268,11 +277,11 @@ class Work:
     def _code(self, reason: Reason) -> int | None:
         return self._interruptions.exit_code if reason is Reason.INTERRUPTED else reason.value.exit_code
 
-    async def _fetch(self, pod: AsyncLeasedPod, lost: asyncio.Task[Loss], *, is_last: bool) -> None:
+    async def _fetch(self, pod: AsyncLeasedPod, lost: asyncio.Task[Loss], *, may_hold: bool) -> None:
         """Fetch the results, unless the pod is lost meanwhile; try it on a pod that has failed."""
         await _cancel(self._early_fetches)
         limit_logins(pod, _FETCH_LOGIN_TIMEOUT)
-        fetching = asyncio.create_task(self.outcome.results.fetch(pod, is_last=is_last))
+        fetching = asyncio.create_task(self.outcome.results.fetch(pod, may_hold=may_hold))
         try:
             await asyncio.wait({fetching, lost}, return_when=asyncio.FIRST_COMPLETED)
             if not fetching.done() and lost.result().may_answer:

@@ -6,7 +6,7 @@ import asyncio
 import atexit
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from .._utils.arguments import check_callable
 from ..errors import PrimePodsError
@@ -80,14 +80,14 @@ class LeasedPod(LeasedPodView, Remote):
                 self._is_told |= is_next
                 if is_next or supervisor.is_ending:
                     raise error
-            task = asyncio.current_task()
+            # A call is always a task.
+            task = cast("asyncio.Task[Any]", asyncio.current_task())
 
             def stop(_: object) -> None:
-                if supervisor.block_error is not None and not self.is_kept and task is not None:
+                if supervisor.block_error is not None and not self.is_kept:
                     task.cancel()
 
-            if task is not None:
-                self._in_progress[task] = is_download
+            self._in_progress[task] = is_download
             # The lease of a pool's pod does not call `_end_calls`.
             supervisor.task.add_done_callback(stop)
             try:
@@ -101,8 +101,7 @@ class LeasedPod(LeasedPodView, Remote):
                 raise supervisor.block_error from (exc if isinstance(exc, PrimePodsError) else None)
             finally:
                 supervisor.task.remove_done_callback(stop)
-                if task is not None:
-                    self._in_progress.pop(task, None)
+                del self._in_progress[task]
 
         return self._portal.call(within_budget, *args, **kwargs)
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
@@ -96,7 +97,7 @@ class Loop:
         except BaseException as exc:
             # After Ctrl-C, the thread may run nevertheless: end it without closing the client,
             # because closing it can start another loop.
-            self._aclose = _do_nothing
+            self._aclose = partial(asyncio.sleep, 0)
             self.request_stop()
             if isinstance(exc, RuntimeError):
                 # No thread could be started, so `_run` will not end the loop.
@@ -178,10 +179,6 @@ def _run_in_daemon_thread(_: object, func: Callable[..., R], *args: Any) -> asyn
 
     threading.Thread(target=work, name="primepods-worker", daemon=True).start()
     return asyncio.wrap_future(future)
-
-
-async def _do_nothing() -> None:
-    """Do nothing."""
 
 
 def closed_error(what: str) -> ClientClosedError:

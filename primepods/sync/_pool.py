@@ -35,15 +35,10 @@ class _PooledPod(LeasedPod):
 
     def __init__(self, supervisor: LeaseSupervisor, portal: Portal) -> None:
         super().__init__(supervisor, portal)
-        self._calls = set[asyncio.Task[Any]]()
         self._is_taken_back = False
 
     def _call(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
         async def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            task = asyncio.current_task()
-            if task is not None:
-                self._calls.add(task)
-                task.add_done_callback(self._calls.discard)
             try:
                 self._check_taken_back()
                 return await function(*args, **kwargs)
@@ -60,7 +55,7 @@ class _PooledPod(LeasedPod):
     def take_back(self) -> None:
         """End all calls; call it in the loop."""
         self._is_taken_back = True
-        for task in self._calls:
+        for task in self._in_progress:
             task.cancel()
 
 

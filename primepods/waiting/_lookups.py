@@ -69,9 +69,11 @@ class PodLookups:
                 if is_refusal(exc):
                     # A lookup follows a status response, so the interval of the waits counts, too.
                     interval = max(pod.interval, LOOKUP_INTERVAL)
-                    confirm_at = lookup.record_refusal(exc, now=state.clock.time(), interval=interval)
+                    confirm_at = lookup.begin_or_confirm_refusal(
+                        exc, now=state.clock.time(), interval=interval
+                    )
                     if confirm_at is None:
-                        pod.end(exc)
+                        pod.end_subscriptions(exc)
                     else:
                         lookup.due_at = confirm_at
             else:

@@ -118,7 +118,7 @@ class PollerState:
             error = None if job.cancelled() else job.exception()
             if isinstance(error, Exception):
                 for pod in pods:
-                    pod.end(error)
+                    pod.end_subscriptions(error)
             if on_end is not None:
                 on_end()
 

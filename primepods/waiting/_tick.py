@@ -5,7 +5,13 @@ So pods that failed are polled in batches of their own, after the others, when i
 works. If such a batch fails again, :class:`FaultSearch` polls parts of it, so that the other pods get their
 responses. A pod keeps what its last request has shown, and the next tick begins with that.
 
-A refusal ends waits in two steps:
+A tick polls ``n`` pods in at most ``n / 100`` batches, rounded up, and two more, because pods that did not
+fail, those that failed and the refused ones are in separate batches. (Ids so long that 100 of them do not
+fit into a request need more.) To these, the search of failed batches adds up to 3 single pods and 30 halves,
+and the search of refused batches up to 60 single pods and 60 halves.
+
+A refusal ends waits in two steps, the second by :meth:`WatchedPod.end_subscriptions`, after which the waits
+raise the refusal:
 
 1. A batch that is refused is searched at once. A pod counts as refused if it is refused alone, or if its
    whole batch is, and no request of the tick has succeeded. Pods that the search does not reach are not.
@@ -33,7 +39,7 @@ _MAX_SINGLES: Final = 3
 _MAX_HALVES: Final = 30
 """Max requests of a tick for halves of failed batches (chosen)."""
 _MAX_REFUSED: Final = 60
-"""The same for batches that are refused, whose waits end soon (chosen)."""
+"""Max single pods, and max halves, of refused batches, whose waits end soon (chosen)."""
 _MIN_REFUSAL_INTERVAL: Final = 5.0
 """Min interval, in seconds, from which the lifetime of a refusal is computed (chosen)."""
 
@@ -65,8 +71,8 @@ class Tick:
         for pod in pods:
             pod.poll.in_flight = True
         self._has_success = False
-        self._is_api_known = asyncio.Event()
-        """Set when a request has succeeded, or all pods that did not fail before were polled."""
+        self._may_poll_failed = asyncio.Event()
+        """Set when the API is known to work or not: a request has succeeded, or all others were polled."""
         self._refusal_lock = asyncio.Lock()
         """Held while a refused batch is searched, so that these searches run one after the other."""
         self._concurrency = reader.executor.settings.max_concurrency
@@ -87,9 +93,9 @@ class Tick:
         async with asyncio.TaskGroup() as group:
             poll = partial(self._poll_batch, group=group)
             polls = group.create_task(map_bounded(poll, others, self._concurrency))
-            polls.add_done_callback(lambda _: self._is_api_known.set())
+            polls.add_done_callback(lambda _: self._may_poll_failed.set())
             # Wait for the first success, not for all: a batch may hang.
-            await self._is_api_known.wait()
+            await self._may_poll_failed.wait()
             await map_bounded(poll, refused + failed, self._concurrency)
 
     def release(self) -> None:
@@ -119,12 +125,14 @@ class Tick:
 
     async def _search_batch(self, batch: list[WatchedPod], error: Exception) -> None:
         if is_refusal(error):
-            await self._is_api_known.wait()
+            await self._may_poll_failed.wait()
             async with self._refusal_lock:
                 before = {pod: pod.poll.refused_since for pod in batch}
                 if await self._refusal_search.run(batch, lambda: self._has_success):
                     # A pod that was alone in a request of this search has its first refusal already.
-                    self._refuse([pod for pod in batch if pod.poll.refused_since == before[pod]], error)
+                    self._record_refusal(
+                        [pod for pod in batch if pod.poll.refused_since == before[pod]], error
+                    )
             return
         # If all have failed alone before, only a response to one of them shows that something has changed.
         has_suspects = any(pod.poll.failures == 1 for pod in batch)
@@ -152,11 +160,11 @@ class Tick:
                 error = exc.with_traceback(None)
             except Exception as exc:  # noqa: BLE001 - a defect must end the waits, not leave them hanging
                 for pod in pods:
-                    pod.end(exc)
+                    pod.end_subscriptions(exc)
                 return exc
             else:
                 self._has_success = True
-                self._is_api_known.set()
+                self._may_poll_failed.set()
                 self._release(pods)
                 return None
         may_be_caused_by_pods = _may_be_caused_by_pods(error)
@@ -168,7 +176,7 @@ class Tick:
                 state.schedule.poll_at(pod, state.pace.next_at)
         was_refused = all(pod.poll.refused_since is not None for pod in pods)
         if is_refusal(error) and (len(pods) == 1 or was_refused or not may_be_caused_by_pods):
-            self._refuse(pods, error)
+            self._record_refusal(pods, error)
         return error
 
     def _record(self, pods: list[WatchedPod], response: StatusResponse, sequence: int) -> None:
@@ -201,14 +209,14 @@ class Tick:
                 del self._in_flight[pod]
                 self._state.schedule.release(pod)
 
-    def _refuse(self, pods: list[WatchedPod], error: Exception) -> None:
-        """Schedule the confirmation of a refusal, or end the waits."""
+    def _record_refusal(self, pods: list[WatchedPod], error: Exception) -> None:
+        """Schedule the request that must confirm a first refusal; end the waits if this is the second."""
         now = self._state.clock.time()
         for pod in pods:
             interval = max(pod.interval, _MIN_REFUSAL_INTERVAL)
-            confirm_at = pod.poll.record_refusal(error, now=now, interval=interval)
+            confirm_at = pod.poll.begin_or_confirm_refusal(error, now=now, interval=interval)
             if confirm_at is None:
-                pod.end(error)
+                pod.end_subscriptions(error)
             else:
                 self._state.schedule.poll_at(pod, confirm_at)
 

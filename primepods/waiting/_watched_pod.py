@@ -13,7 +13,7 @@ from ..models import Pod, PodState, PodStatus
 if TYPE_CHECKING:
     from .subscription import Subscription
 
-MISSES_BEFORE_GONE: Final = 2
+MISSES_BEFORE_LOOKUP: Final = 2
 """Number of status responses without a row, after which a GET shows whether the pod is gone.
 
 The number is chosen. A single empty response was reported of the availability endpoint.
@@ -21,8 +21,8 @@ The number is chosen. A single empty response was reported of the availability e
 LOOKUP_INTERVAL: Final = 30.0
 """Min seconds between two GETs of the same pod (chosen).
 
-After a missing or TERMINATED row, a failed GET or a new subscription, the next GET follows the next status
-response.
+The first GET is not delayed: after a row goes missing or becomes TERMINATED, after a GET of a pod that may be
+gone has failed, or when a subscription begins, it follows the next status response.
 """
 CONFIRM_AFTER: Final = 2.0
 """Seconds between a refusal and the request that confirms it (chosen). Stray refusals are imagined."""
@@ -48,12 +48,12 @@ class RequestState:
     error: PrimePodsError | None = None
     refused_since: float | None = None
 
-    def record_refusal(self, error: Exception, *, now: float, interval: float) -> float | None:
-        """Record that the last request was refused.
+    def begin_or_confirm_refusal(self, error: Exception, *, now: float, interval: float) -> float | None:
+        """Record that the last request was refused, as the first refusal of a series or as a later one.
 
         Returns:
-            The time for the request that confirms it; ``None`` if the waits must end, because this refusal
-            confirms an earlier one or the client is closed.
+            The time of the request that must confirm the refusal; ``None`` if the waits must end, because
+            this one confirms an earlier one, or the client is closed.
         """
         since = self.refused_since
         if since is None or self.sent_at - since > _REFUSAL_LIFETIME * interval:
@@ -148,7 +148,7 @@ class WatchedPod:
         """The shortest interval of its subscribers."""
         return min((subscription.interval for subscription in self.subscriptions), default=0.0)
 
-    def end(self, error: Exception) -> None:
+    def end_subscriptions(self, error: Exception) -> None:
         for subscription in self.subscriptions:
             subscription.end(error)
 
@@ -223,7 +223,7 @@ class WatchedPod:
 
     @property
     def _is_missing(self) -> bool:
-        return self._misses >= MISSES_BEFORE_GONE
+        return self._misses >= MISSES_BEFORE_LOOKUP
 
     @property
     def _is_terminated(self) -> bool:
@@ -240,7 +240,7 @@ class WatchedPod:
         if not self._misses or now >= self._missed_at + self.interval / 2:
             self._misses += 1
             self._missed_at = now
-            if self._misses == MISSES_BEFORE_GONE:
+            if self._misses == MISSES_BEFORE_LOOKUP:
                 self.lookup.due_at = now
         if self.gone or self.never_found:
             self._set_status(None, sequence)

@@ -14,7 +14,7 @@ from ..config import Settings
 from ..errors import ClientClosedError
 
 if TYPE_CHECKING:
-    from .._operations.hook import Hook
+    from .._operations.operation import Hook
     from .subscription import Subscription
 
 

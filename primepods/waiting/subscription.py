@@ -17,7 +17,7 @@ from ._watched_pod import WatchedPod
 from .connection import PollerConnection, closed_error
 
 if TYPE_CHECKING:
-    from .._operations.hook import Listeners
+    from .._operations.operation import Listeners
 
 APPEAR_GRACE: Final = 60.0
 """Seconds within which a new pod must appear in the API's responses.

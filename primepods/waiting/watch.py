@@ -19,7 +19,7 @@ from .subscription import Subscription
 from .wait import wait_timeout_error
 
 if TYPE_CHECKING:
-    from .._operations.hook import Operation
+    from .._operations.operation import Operation
 
 
 class AsyncWatch:

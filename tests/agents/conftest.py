@@ -85,7 +85,7 @@ def open_session(market: Emulator) -> Open:
 
     from primepods.cli._shared.command import Api
     from primepods.cli.agents._tools import AgentTools
-    from primepods.runs import Budget
+    from primepods.runs import AgentBudget
 
     @asynccontextmanager
     async def opened(
@@ -102,7 +102,7 @@ def open_session(market: Emulator) -> Open:
                 questions.append(params.message)
             return ElicitResult(action="accept", content={"rent": bool(reply)})
 
-        limits = None if budget is None else Budget(budget, max_hourly=max_hourly)
+        limits = None if budget is None else AgentBudget(budget, max_hourly=max_hourly)
         server = AgentTools(Api(command="primepods mcp"), limits, now).server()
         callback = None if reply is None else answer
         async with Client(server, mode=mode, elicitation_callback=callback) as client:

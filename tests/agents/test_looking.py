@@ -15,7 +15,7 @@ import pytest
 
 from primepods._utils.files import locked_file
 from primepods.emulator import Edit, Emulator
-from primepods.runs import Budget, Run, RunRecord, list_runs
+from primepods.runs import AgentBudget, Run, RunRecord, list_runs
 from tests.support.eventually import eventually
 
 from .conftest import Open, Session
@@ -137,7 +137,7 @@ async def test_a_session_that_dies_before_its_reservation_leaves_nothing_to_rent
     async with open_session() as session:
         quote = await session.call("quote", gpu_type="H100")
         async with anyio.create_task_group() as group:
-            with locked_file(Budget(20.0, max_hourly=20.0).path) as budget:
+            with locked_file(AgentBudget(20.0, max_hourly=20.0).path) as budget:
                 group.start_soon(partial(session.fail, "rent", quote_id=quote["quote_id"]))
                 await eventually(lambda: list_runs()[0])
                 assert list_runs()[0][0].record.is_stopping

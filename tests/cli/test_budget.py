@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primepods import BudgetExceededError, ConfigError
-from primepods.runs import Budget, Run, RunRecord
+from primepods.runs import AgentBudget, Run, RunRecord
 
 LIMIT = 10.0
 PRICE = 0.6
@@ -96,7 +96,7 @@ def test_what_is_counted_covers_what_is_billed(steps: list[tuple[str, float]]) -
     """Whatever dies between two steps: bills are never above what is counted, nor that above the limit."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
         patched.setenv("PRIMEPODS_STATE_DIR", folder)
-        budget = Budget(LIMIT)
+        budget = AgentBudget(LIMIT)
         live: list[Simulated] = []
         dead: list[Simulated] = []
         past = 0.0
@@ -138,12 +138,12 @@ def test_a_limit_is_an_amount() -> None:
     """NaN would be no limit, since nothing is above it."""
     for limits in ((math.nan, 1.0), (1.0, math.nan), (-1.0, 1.0)):
         with pytest.raises(ValueError, match="must be at least 0"):
-            Budget(limits[0], max_hourly=limits[1])
+            AgentBudget(limits[0], max_hourly=limits[1])
 
 
 def test_a_reservation_is_replaced_by_the_cost(state: Path) -> None:
     """Once the pod is gone, with a minute more; what a killed session has not ordered costs nothing."""
-    budget = Budget(LIMIT)
+    budget = AgentBudget(LIMIT)
     done, unused = Simulated(create_run(), amount=6.0), Simulated(create_run(), amount=4.0)
     for each in (done, unused):
         budget.reserve(each.run.name, amount=each.amount, price_hr=PRICE)
@@ -166,7 +166,7 @@ def test_a_reservation_is_replaced_by_the_cost(state: Path) -> None:
 @pytest.mark.parametrize("is_killed", [False, True])
 def test_a_pod_that_may_run_stays_reserved(state: Path, *, is_killed: bool) -> None:
     """As long as its lease's file is there, and it can be taken over; after a sweep, as the worst."""
-    budget = Budget(LIMIT)
+    budget = AgentBudget(LIMIT)
     made = Simulated(create_run(), amount=6.0)
     budget.reserve(made.run.name, amount=made.amount, price_hr=PRICE)
     made.order()
@@ -182,7 +182,7 @@ def test_a_pod_that_may_run_stays_reserved(state: Path, *, is_killed: bool) -> N
 def test_limits_by_the_hour_and_in_a_window(state: Path) -> None:
     """All open pods together cost at most --max-hourly; what ended before the window no longer counts."""
     times = itertools.count(1000.0, 10.0)
-    budget = Budget(LIMIT, max_hourly=1.0, window=100.0, now=lambda: next(times))
+    budget = AgentBudget(LIMIT, max_hourly=1.0, window=100.0, now=lambda: next(times))
     made = Simulated(create_run(), amount=9.0)
     budget.reserve(made.run.name, amount=made.amount, price_hr=PRICE)
     with pytest.raises(BudgetExceededError, match=r"up to \$0\.60 an hour.*--max-hourly"):
@@ -207,15 +207,15 @@ def test_a_file_of_something_else_rents_nothing(state: Path, text: bytes) -> Non
     state.mkdir()
     (state / "budget.jsonl").write_bytes(text)
     with pytest.raises(ConfigError, match="move the file away"):
-        Budget(LIMIT).reserve("a", amount=1.0, price_hr=PRICE)
+        AgentBudget(LIMIT).reserve("a", amount=1.0, price_hr=PRICE)
     assert (state / "budget.jsonl").read_bytes() == text
 
 
 RESERVING = """
 import sys
 from primepods import BudgetExceededError
-from primepods.runs import Budget, Run, RunRecord
-budget, made = Budget(10.0), []
+from primepods.runs import AgentBudget, Run, RunRecord
+budget, made = AgentBudget(10.0), []
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(2):
@@ -256,11 +256,11 @@ def test_many_processes_share_one_budget(state: Path) -> None:
             while (line := process.stdout.readline()) != "done\n":
                 said.append(line.strip())
         assert len(said) == 6
-        assert Budget(10.0).settle().reserved == pytest.approx(9.0)
+        assert AgentBudget(10.0).settle().reserved == pytest.approx(9.0)
     finally:
         for process in processes:
             process.kill()
             process.communicate()
-    assert Budget(10.0).settle().left == 10.0
+    assert AgentBudget(10.0).settle().left == 10.0
     lines = [json.loads(line) for line in (state / "budget.jsonl").read_text().splitlines() if line]
     assert sorted(line["run"] for line in lines if line["spent"] is None) == sorted(said)

@@ -16,7 +16,9 @@ from primepods.emulator import Emulator
 from tests.support.eventually import wait_for
 
 from .conftest import Run, in_terminal
+from .test_endings import unreliable
 from .test_run import LOCAL_SSH
+from .test_runs import command
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +119,29 @@ def test_ssh_is_started_without_the_key(
     shown = subprocess.run([*python, "ssh", "pod0"], capture_output=True, text=True, check=False, timeout=30)
     assert (shown.returncode, "SSH_AUTH_SOCK=agent" in shown.stderr) == (3, True)
     assert emulator.api_key not in shown.stderr
+
+
+def test_what_a_killed_copy_has_left_goes_with_the_next(
+    emulator: Emulator, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And only that: another copy to the same folder is not disturbed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PRIMEPODS_SSH_COMMAND", LOCAL_SSH)
+    assert exec_on(run, "pod1", "--", "mkdir new; echo 1 >new/file")[0] == 0
+    hang = f"""{LOCAL_SSH} "$@" | {{ dd bs=1 count=60; until [ -e go ]; do sleep 0.05; done; cat; }}; exit"""
+    words = ["cp", *unreliable(tmp_path, hang), "pod1:new", "new"]
+    processes: list[subprocess.Popen[str]] = []
+    for number in (1, 2):
+        processes.append(command(*words))
+        wait_for(lambda: len(list(tmp_path.glob(".primepods-*"))) == number)  # noqa: B023 - is called here
+    processes[0].kill()
+    processes[0].communicate()
+    assert run("cp", "pod1:new/file", f"{tmp_path}/").exit_code == 0
+    assert len(list(tmp_path.glob(".primepods-*"))) == 1
+    (tmp_path / "go").touch()
+    _, err = processes[1].communicate(timeout=60)
+    assert (processes[1].returncode, Path("new/file").exists()) == (0, True), err
+    assert not list(tmp_path.glob(".primepods-*"))
 
 
 def test_files_go_there_and_back(emulator: Emulator, run: Run, tmp_path: Path) -> None:

@@ -27,8 +27,7 @@ import primepods
 from primepods.emulator import Emulator, Reset, Status
 from primepods.prefect import PrimeCredentials, PrimePodJobConfiguration, PrimePodWorker
 from primepods.prefect._configuration import flow_run_id_of, new_pod_name_prefix
-from primepods.prefect._log_text import log_text
-from primepods.prefect._pod_run import SSH_FAILED, PodRun, checked_env
+from primepods.prefect._pod_run import SSH_FAILED, PodRun, log_text
 from primepods.prefect._recovery import HEARTBEAT, Recovery
 from primepods.prefect._worker import must_stop
 
@@ -400,15 +399,6 @@ async def test_a_command_has_its_set_up_and_its_variables(
 async def test_a_set_up_that_fails_ends_the_run(configure: Configure, setup: str) -> None:
     """With a code that is not 0, even if the set-up itself exits with 0; the command is not run."""
     assert await pod_run(configure(command="exit 9", setup=setup)).execute(wanted) == 1
-
-
-def test_variables_are_checked_before_anything_is_rented() -> None:
-    """No value is shown; what is not set is left out."""
-    assert checked_env({"A": "b", "C": None}) == {"A": "b"}
-    for env in ({"1X": "secret"}, {"A": "secret\0"}):
-        with pytest.raises(ValueError, match="cannot be set on the pod") as told:
-            checked_env(env)
-        assert "secret" not in str(told.value)
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,7 @@ class Machine:
             except (CommandError, PrimePodsError, asyncio.CancelledError) as exc:
                 self.world.say(f"{self.name}: {exc!r} {exc} {getattr(exc, '__notes__', '')}")
             self._can_stop = False
-            if not runner.is_interrupted:
+            if not runner.must_take_over:
                 run.end(code)
             await self.client.aclose()
             self.has_ended = True

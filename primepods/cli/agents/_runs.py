@@ -6,12 +6,12 @@ lease, writes its record, and continues after the session. The run's job is a sl
 - ``renting`` until the sleep has started. The record gets ``pod_id`` when the pod is known, and then ``job``.
 - ``running`` from then on. Other commands can run on the pod.
 - ``interrupted`` if the process has died. If ``may_have_pod`` is true, :meth:`AgentRuns.stop` starts another
-  process, which deletes the pod. Otherwise, the next ``Budget.settle`` ends the run.
+  process, which deletes the pod. Otherwise, the next ``AgentBudget.settle`` ends the run.
 - ``ended`` if the record has an ``exit_code``. If ``may_have_pod`` is true, the pod's deletion is not
   confirmed, and :meth:`AgentRuns.stop` sweeps the pod.
 
-The budget has a reservation for each run. ``Budget.settle`` sets the reservation's ``spent`` when the run has
-ended and no longer has a pod.
+The budget has a reservation for each run. ``AgentBudget.settle`` sets the reservation's ``spent`` when the
+run has ended and no longer has a pod.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from anyio.to_thread import run_sync
 
 import primepods
 from primepods.runs import (
-    Budget,
+    AgentBudget,
     Reservation,
     Run,
     RunRecord,
@@ -64,7 +64,7 @@ class AgentRuns:
         budget: The shared budget.
     """
 
-    def __init__(self, api: Api, client: primepods.AsyncClient, budget: Budget) -> None:
+    def __init__(self, api: Api, client: primepods.AsyncClient, budget: AgentBudget) -> None:
         self._api = api
         self._client = client
         self.budget = budget

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 import primepods
 from primepods._utils.money import money
 from primepods.doctor import diagnose
-from primepods.runs import Budget, Run, list_runs
+from primepods.runs import AgentBudget, Run, list_runs
 
 from .._shared.command import Api
 from .._shared.errors import CommandError
@@ -100,7 +100,7 @@ class AgentTools:
     def __init__(
         self,
         api: Api,
-        budget: Budget | None = None,
+        budget: AgentBudget | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api = api

@@ -74,7 +74,7 @@ def command(
         raise CommandError(f"{exc.name} is not installed. {install_hint('mcp')}", ExitCode.USAGE) from None
     limits = None
     if budget is not None and max_hourly is not None and allow_rent:
-        limits = runs.Budget(budget, max_hourly=max_hourly, window=budget_window)
+        limits = runs.AgentBudget(budget, max_hourly=max_hourly, window=budget_window)
     asyncio.run(_serve(AgentTools(api, limits)))
 
 

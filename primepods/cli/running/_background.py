@@ -50,7 +50,7 @@ def _run_here(api: Api, run: Run, variables: dict[str, str]) -> int:
         code = exc.exit_code
     finally:
         # If this process could not take over the run's lease, another process may try again.
-        if not runner.is_interrupted:
+        if not runner.must_take_over:
             try:
                 run.end(code, runner.verdict(code))
             except OSError as exc:

@@ -80,21 +80,16 @@ class Api:
         raise ResponseError(detail(401, "Invalid token", {"WWW-Authenticate": "Bearer"}))
 
     def _respond(self, route: Route, params: dict[str, str], request: Call) -> Response:
+        path = route.path.removeprefix(PREFIX)
+        name = next((name for prefix, name in RESOURCES.items() if path.startswith(prefix)), None)
+        right = "read" if route.method == "GET" else "write"
         try:
             scope = self.authenticate(request)
-            _check_right(scope, route)
+            if name is not None and not (scope.get(name) or {}).get(right):
+                raise refuse(403, f"The API key lacks the permission {name}: {right}")
             request = attrs.evolve(request, scope=scope)
             with self._account.lock:
                 response: Response = route.handler(request, **params)
                 return response
         except ResponseError as error:
             return error.response
-
-
-def _check_right(scope: Scope, route: Route) -> None:
-    """Raise a 403 if a key may not use a route."""
-    path = route.path.removeprefix(PREFIX)
-    name = next((name for prefix, name in RESOURCES.items() if path.startswith(prefix)), None)
-    right = "read" if route.method == "GET" else "write"
-    if name is not None and not (scope.get(name) or {}).get(right):
-        raise refuse(403, f"The API key lacks the permission {name}: {right}")

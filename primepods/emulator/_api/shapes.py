@@ -22,7 +22,8 @@ WALLET_ID = "clemulator0001wallet"
 
 def team_of(body: dict[str, Any], account: Account) -> str | None:
     """Return the team of an order, or raise a 403 if the user is no member of it."""
-    team_id: str | None = (body.get("team") or {}).get("teamId")
+    team: dict[str, str] = body.get("team") or {}
+    team_id = team.get("teamId")
     if team_id is not None and not account.has_team(team_id):
         # Imagined: no response is documented for this case.
         raise refuse(403, f"You are not a member of the team {team_id}. The emulator's team is {TEAM_ID}")

@@ -58,16 +58,14 @@ class App:
     async def handle(self, http_request: web.BaseRequest) -> web.StreamResponse:
         request = _parse_request(http_request)
         if not is_loopback_header(request.host):
-            entry = self._log(request, [])
-            entry.status = _FORBIDDEN.status
-            return self._response(_FORBIDDEN)
+            return self._refuse(request, _FORBIDDEN)
         if request.path.startswith(GPUS):
             return self._response(self.api.pods.gpus(request.path.removeprefix(GPUS)))
         if self.control is not None and request.path.startswith(PREFIX):
-            request_or_error = await _read_body(http_request, request)
-            if isinstance(request_or_error, Call):
-                return await self._respond(http_request, self.control.respond(request_or_error))
-            return await self._respond(http_request, request_or_error)
+            response = await _read_body(http_request, request)
+            if isinstance(response, Call):
+                response = self.control.respond(response)
+            return await self._respond(http_request, response)
         target = self.api.resolve(request)
         faults = self.faults.pick(request, target.operation, self.clock.now())
         entry = self._log(request, faults, target.operation)
@@ -81,9 +79,11 @@ class App:
 
     def refuse_invalid(self, status: int, message: str) -> web.Response:
         """Log invalid HTTP, or a failure to handle a request, and return the error response."""
-        entry = self._log(Call(method="UNKNOWN", path="", query=[]), [])
-        entry.status = status
-        return self._response(detail(status, message))
+        return self._refuse(Call(method="UNKNOWN", path="", query=[]), detail(status, message))
+
+    def _refuse(self, request: Call, response: Response) -> web.Response:
+        self._log(request, []).status = response.status
+        return self._response(response)
 
     async def _outcome(
         self,
@@ -196,10 +196,8 @@ async def _read_body(http_request: web.BaseRequest, request: Call) -> Call | Res
     """Return the request with its body, or the response if the body cannot be read."""
     if request.method not in _METHODS_WITH_BODY:
         return request
-    if (
-        http_request.headers.get("Expect", "").lower() == "100-continue"
-        and http_request.transport is not None
-    ):
+    is_continued = http_request.headers.get("Expect", "").lower() == "100-continue"
+    if is_continued and http_request.transport is not None:
         http_request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
         return attrs.evolve(request, body=await http_request.read())

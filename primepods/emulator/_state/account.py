@@ -91,12 +91,22 @@ class Account:
             self.seed(pods, history)
 
     def seed(self, pods: int, history: int) -> None:
-        """Add history rows, and pods that are created now."""
+        """Add history rows, and pods that are created now, with exact shares of failing and retried boots."""
         with self.lock:
             first = len(self.history.rows)
             rng = random_for(self.config.seed, f"history:{first}")
             self.history.extend(draw_row(rng, first + number) for number in range(history))
-            self._add_fleet(pods)
+            config = self.config
+            shuffled = random_for(config.seed, f"outcomes:{self.created_count}").sample(range(pods), pods)
+            failing_count = round(pods * config.failure_rate)
+            retried_count = round(pods * config.flaky_rate)
+            failing_indexes = set(shuffled[:failing_count])
+            retried_indexes = set(shuffled[failing_count : failing_count + retried_count])
+            now = self.catch_up()
+            for index in range(pods):
+                outcome = BootOutcome(fails=index in failing_indexes, retries=index in retried_indexes)
+                self.add(create_pod(config, self._next_number(), now, PodOverrides(), outcome=outcome))
+            self.catch_up()
 
     def add_pod(self, name: str | None, overrides: PodOverrides) -> str:
         unknown = ", ".join(sorted(overrides.keys() - PodOverrides.__annotations__.keys()))
@@ -283,20 +293,6 @@ class Account:
     def _next_number(self) -> int:
         self.created_count += 1
         return self.created_count
-
-    def _add_fleet(self, count: int) -> None:
-        """Create ``count`` pods now, with exact shares of failing and of retried boots."""
-        config = self.config
-        shuffled = random_for(config.seed, f"outcomes:{self.created_count}").sample(range(count), count)
-        failing_count = round(count * config.failure_rate)
-        retried_count = round(count * config.flaky_rate)
-        failing_indexes = set(shuffled[:failing_count])
-        retried_indexes = set(shuffled[failing_count : failing_count + retried_count])
-        now = self.catch_up()
-        for index in range(count):
-            outcome = BootOutcome(fails=index in failing_indexes, retries=index in retried_indexes)
-            self.add(create_pod(config, self._next_number(), now, PodOverrides(), outcome=outcome))
-        self.catch_up()
 
     def _show_hidden(self, now: float) -> None:
         """Move the pods that are due from ``hidden`` to ``pods``.

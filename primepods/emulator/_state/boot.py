@@ -73,16 +73,8 @@ def draw_duration(rng: Random, boot_seconds: float, factor: float) -> float:
     return min(max(duration, MIN_BOOT * boot_seconds), MAX_BOOT * boot_seconds)
 
 
-def successful_boot(rng: Random, duration: float) -> Timeline:
-    """Return a boot that is finished after ``duration`` seconds."""
-    if duration <= 0:
-        return (_ready(0.0),)
-    pending, active = _draw_ages(rng, duration)
-    return (*_waiting(pending), _installing(active, 100), _ready(duration))
-
-
-def retried_boot(rng: Random, duration: float, retries: int) -> Timeline:
-    """Return a boot of ``duration`` seconds, whose installation fails ``retries`` times before it succeeds.
+def successful_boot(rng: Random, duration: float, retries: int) -> Timeline:
+    """Return a boot of ``duration`` seconds; its installation fails ``retries`` times before it succeeds.
 
     After a failed attempt, the installation is in ERROR; during the next attempt, the failure text stays.
     """
@@ -99,7 +91,7 @@ def retried_boot(rng: Random, duration: float, retries: int) -> Timeline:
         failed_at = begun_at + attempt_seconds * (1 - PAUSE_SHARE)
         failed = Stage(status=ACTIVE, installation=ERROR, failure=failure, addressed=True, since=failed_at)
         steps.append(Step(failed_at, failed))
-    return (*steps, _installing(duration - attempt_seconds, 100, failure), _ready(duration))
+    return (*steps, _installing(active + retries * attempt_seconds, 100, failure), _ready(duration))
 
 
 def failed_boot(rng: Random, duration: float, failure: str | None = None) -> Timeline:

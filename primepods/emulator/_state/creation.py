@@ -6,7 +6,7 @@ from random import Random
 
 import attrs
 
-from .boot import Timeline, draw_duration, failed_boot, retried_boot, successful_boot
+from .boot import Timeline, draw_duration, failed_boot, successful_boot
 from .catalog import CLUSTER_PROVIDERS, GPU_COUNTS, GPUS, IMAGES, PROVIDERS, Gpu, Provider
 from .config import EmulatorConfig
 from .pods import PodOverrides, PodRecord
@@ -110,4 +110,4 @@ def _draw_timeline(
     if fails:
         return failed_boot(rng, duration, overrides.get("failure"))
     retries = overrides.get("retries", retry_count if outcome.retries else 0)
-    return retried_boot(rng, duration, retries) if retries else successful_boot(rng, duration)
+    return successful_boot(rng, duration, retries)

@@ -87,11 +87,11 @@ def restore(account: Account, saved: Mapping[str, Any]) -> None:
         account.copy_state(restored)
 
 
-def _check_format(saved: Mapping[str, object]) -> None:
-    if saved.get("format") != FORMAT:
-        raise ValueError(
-            f"this is not a snapshot of an emulator: its format is {saved.get('format')!r}, not {FORMAT!r}"
-        )
+def _check_format(saved: Any) -> None:
+    # A file may hold any JSON.
+    found = saved.get("format") if isinstance(saved, Mapping) else None
+    if found != FORMAT:
+        raise ValueError(f"this is not a snapshot of an emulator: its format is {found!r}, not {FORMAT!r}")
 
 
 def _damaged_error(cause: Exception) -> ValueError:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from primepods.cli.agents._tools import AgentTools
-from primepods.runs import Budget
+from primepods.runs import AgentBudget
 
 from ..clocks import EPOCH, now
 from ..machine import Machine
@@ -28,7 +28,7 @@ async def story(world: World) -> None:
     async def rent(machine: Machine, hold: float, *, releases: bool) -> None:
         account = {"base_url": None, "context": None, "team_id": None}
         api: Any = SimpleNamespace(account=account, team=None, async_client=lambda: machine.client)
-        tools = AgentTools(api, Budget(limit, now=time.time), lambda: EPOCH + timedelta(seconds=now()))
+        tools = AgentTools(api, AgentBudget(limit, now=time.time), lambda: EPOCH + timedelta(seconds=now()))
         quote = await tools.quote(gpu_type=world.spec.gpu_type, hours=hours)
         consent: Any = SimpleNamespace(action="accept", data=None)
         rented = await tools.rent(quote_id=quote.quote_id, consent=consent)
@@ -37,7 +37,7 @@ async def story(world: World) -> None:
             await tools.release(pod=rented.name)
 
     async def look(*, is_last: bool = False) -> None:
-        world.check_budget(Budget(limit, now=time.time).settle(), is_last=is_last)
+        world.check_budget(AgentBudget(limit, now=time.time).settle(), is_last=is_last)
 
     sessions = [ann.process() for _ in range(world.choose("sessions", 2, 2, 3, 3, 4, 8))]
     for session in sessions:

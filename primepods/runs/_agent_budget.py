@@ -80,7 +80,7 @@ class Balance:
         return max(0.0, self.limit - self.spent - self.reserved)
 
 
-class Budget:
+class AgentBudget:
     """Spending limits of agents, with a file of reservations in the folder of leases.
 
     Its methods block, and may wait for other sessions: in an event loop, call them in a thread.
