@@ -576,14 +576,14 @@ MUTANTS: Final = (
         "has_ended = pod_id not in rows and pod_id in ended_ids",
         "has_ended = pod_id not in rows",
         "The deletion of a disk in use is requested after a status response without its pod.",
-        ("tests/renting/test_disks.py::test_a_disk_in_use_is_not_deleted",),
+        ("tests/resources/test_disks.py::test_a_disk_in_use_is_not_deleted",),
     ),
     Mutant(
         "resources/disks.py",
         'shown, trouble, seen_at = str(disk), "", self._clock.time()',
         'shown, trouble = str(disk), ""',
         "A single 404 after a minute ends the wait for a disk that exists, and is billed.",
-        ("tests/renting/test_disks.py::test_waiting_ends",),
+        ("tests/resources/test_disks.py::test_waiting_ends",),
     ),
     Mutant(
         "resources/_max_hourly.py",
@@ -611,14 +611,14 @@ MUTANTS: Final = (
         "        if not isinstance(error, APIError) or error.transient:\n",
         "        if False:\n",
         "A key that was added is reported as an error when the response is lost.",
-        ("tests/renting/test_ssh_keys.py::test_a_lost_answer_is_settled_by_looking[True]",),
+        ("tests/resources/test_ssh_keys.py::test_a_lost_answer_is_settled_by_looking[True]",),
     ),
     Mutant(
         "resources/account.py",
         "            if not reader.rows.is_complete:\n",
         "            if False:\n",
         "A wallet without some of its entries is returned as a whole one.",
-        ("tests/renting/test_account.py::test_a_wallet_without_one_of_its_pages_is_an_error",),
+        ("tests/resources/test_account.py::test_a_wallet_without_one_of_its_pages_is_an_error",),
     ),
     Mutant(
         "cli/agents/_tools.py",
