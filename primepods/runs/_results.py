@@ -126,7 +126,8 @@ class Results:
             return 0.0
         pause = min(_MAX_RETRY_INTERVAL, seconds / _MIN_ATTEMPTS)
         self._run.save_or_tell(self._host.problem, held_until=time.time() + seconds)
-        hint = "" if record.hold is None or "--hold" in record.typed else "; without a terminal, see --hold"
+        is_short = seconds == record.hold and "--hold" not in record.typed
+        hint = "; without a terminal, see --hold" if is_short else ""
         clock = time.strftime("%H:%M", time.localtime(time.time() + seconds))
         paths = ", ".join(item.remote for item in missing)
         by_hand = ", ".join(

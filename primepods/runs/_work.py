@@ -175,6 +175,15 @@ class Work:
         try:
             if record.ending is None:
                 await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
+                if working.done() and isinstance(working.exception(), ConnectionLostError | LoginError):
+                    # Of a lost pod, the connection may end before the API shows the loss.
+                    others, timeout = (
+                        reasons.keys() - {working},
+                        2 * LOSS_CHECK_FACTOR * record.lease["interval"],
+                    )
+                    await asyncio.wait(others, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                    if lost.done():
+                        del reasons[working]
             if lease.is_ending:
                 # The lease is ending, for example at a limit, and will cancel this task.
                 await asyncio.Event().wait()
