@@ -170,7 +170,7 @@ def main() -> None:
     if options.one:
         serve(wait)
         return
-    waiters, interval = (20, 0.5) if options.quick else (500, 5.0)
+    waiters, interval = (20, 0.25) if options.quick else (500, 5.0)
     print(f"{machine()}{' (quick: quote no figures)' if options.quick else ''}\n")
     counts, factors = ((1, 2), ()) if options.quick else ((1, 4, 16), (1, 2, 4))
     unlimited = [Plan(processes, waiters, interval) for processes in counts]

@@ -48,7 +48,7 @@ def runnable(paper: Path) -> list[Any]:
 @contextmanager
 def world(block: Block, forks: ForkServer) -> Generator[dict[str, str]]:
     """An emulator as the block wants it; gives the environment in which the block runs."""
-    options: dict[str, Any] = {"pods": 3, "boot_seconds": 0.0} | block.options
+    options: dict[str, Any] = {"pods": 3, "boot_seconds": 0.0, "delete_seconds": 0.0} | block.options
     ids: list[str] = options.pop("ids", [])
     stub: str | None = options.pop("stub", None)
     has_local_ssh: bool = options.pop("local_ssh", False)

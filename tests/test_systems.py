@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from primepods import ConfigError
 from primepods._utils.clock import Clock
-from primepods._utils.files import lock, lock_file, locked_file, replace_file
+from primepods._utils.files import lock_file, locked_file, replace_file, try_lock
 from primepods._utils.secret import Secret
 from primepods.cli.app import app
 from primepods.config import Settings
@@ -34,7 +34,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_files_are_used_without_locks(windows: None, tmp_path: Path) -> None:
     """Windows has no ``flock``: nobody waits for a lock there, and a file is written in place."""
     descriptors = [lock_file(tmp_path / "lock") for _ in range(2)]
-    assert [lock(descriptor) for descriptor in descriptors] == [None, None]
+    assert [try_lock(descriptor) for descriptor in descriptors] == [None, None]
     with locked_file(tmp_path / "lock"), locked_file(tmp_path / "lock"):
         replace_file(tmp_path / "file", b"new")
     assert [file.name for file in tmp_path.iterdir() if file.name != "lock"] == ["file"]

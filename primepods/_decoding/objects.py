@@ -1,4 +1,4 @@
-"""Hook factories for attrs classes and for lists."""
+"""Factories of cattrs hooks, which decode attrs classes and lists."""
 
 from __future__ import annotations
 

@@ -107,6 +107,7 @@ def rows_of(body: dict[str, Any], model: type[T], key: str = "data") -> tuple[li
     """Decode the rows under ``key``; return the readable rows, and an error for each other row."""
     rows = _raw_rows(body, key)
     hook = _hook_of(model)
+    # A status row names its pod by `podId`; all other rows have an `id`.
     id_key = "podId" if model is PodStatus else "id"
     models: list[T] = []
     errors: list[DecodeError] = []

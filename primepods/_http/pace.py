@@ -12,15 +12,17 @@ from ..config import Settings
 from ..errors import RateLimitError
 
 _FIRST_PAUSE: Final = 1.0
+"""Seconds of the first pause after a 429 without ``Retry-After``; each next one is twice as long."""
 _MAX_PAUSE: Final = 60.0
-"""Seconds of the first and of the longest pause after 429s without ``Retry-After``."""
+"""Max seconds of these pauses."""
 _PACE_WINDOW: Final = 5.0
 """Seconds over which requests are counted, to measure and to raise the rate."""
 _MIN_FIRST_RATE: Final = 1.0
 """Min requests per second of the first limit, so that 429s after few requests do not stop all calls."""
 _FIRST_RATE_FACTOR: Final = 0.5
+"""Factor of the measured rate that gives the first limit."""
 _RATE_FACTOR: Final = 0.8
-"""Factors by which the rate falls when it is first limited, and at later 429s."""
+"""Factor by which the limit falls at each later 429."""
 _PAUSE_MEMORY: Final = 60.0
 """Seconds after a pause within which another 429 means that the rate is too high."""
 _RATE_INCREASE: Final = 0.1
@@ -28,8 +30,9 @@ _RATE_INCREASE: Final = 0.1
 _MAX_RELATIVE_INCREASE: Final = 0.2
 """Max fraction by which one response raises the rate; it matters for low rates."""
 _MIN_RATE: Final = 1 / 60
+"""Lowest limit, in requests per second."""
 _MAX_RATE: Final = 100.0
-"""Requests per second: the lowest limit, and the rate above which there is no limit."""
+"""Requests per second above which there is no limit."""
 MAX_RETRY_AFTER: Final = 300.0
 """Max seconds of a pause, without the random extra; this API documents no limit of ``Retry-After``."""
 

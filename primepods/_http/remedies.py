@@ -15,9 +15,10 @@ _MISSING_DISK: Final = "Check the id: see `disks.list()`."
 _NOT_SUPPORTED: Final = (
     "The server does not support this request, and a retry does not help: check the base URL and the proxy."
 )
+ADD_FUNDS: Final = "Add funds to the wallet."
 _BY_STATUS: Final[Mapping[int, str]] = {
     400: "Correct what the API's message names: the same request would fail again.",
-    402: "Add funds to the wallet.",
+    402: ADD_FUNDS,
     409: "Look at the current state, then try again.",
     413: "Send fewer ids, or a smaller body.",
     422: "Correct the parameters that the API's message names.",

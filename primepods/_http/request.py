@@ -38,8 +38,8 @@ class Request:
         query: The percent-encoded query, without the question mark.
         body: The encoded JSON, if any.
         text_allowed: Whether a response may be plain text or empty, instead of JSON.
-        route: The path with ``{id}`` in place of an id; ``None`` if it is ``path`` itself;
-            ``UNKNOWN_ROUTE`` if it is unknown.
+        route: The path with ``{id}`` in place of an id. Default: ``path`` itself, which has no id;
+            ``UNKNOWN_ROUTE`` if a caller chose the path, which may then have any id. See :attr:`template`.
     """
 
     method: str
@@ -56,7 +56,7 @@ class Request:
 
     @property
     def template(self) -> str | None:
-        """The route, for statistics; ``None`` if it is unknown."""
+        """The route, as statistics group requests; ``None`` if it is ``UNKNOWN_ROUTE``."""
         if self.route is None:
             return self.path
         return None if self.route == UNKNOWN_ROUTE else self.route

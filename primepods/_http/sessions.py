@@ -126,7 +126,7 @@ class Sessions:
 
 
 def check_session(session: object) -> aiohttp.ClientSession:
-    """Return ``session`` if it can be used.
+    """Return the session that the user's function has made, if requests can use it.
 
     Raises:
         TypeError: It is not an aiohttp session.

@@ -33,7 +33,7 @@ def has_locks() -> bool:
     return sys.platform != "win32"
 
 
-def lock(descriptor: int) -> bool | None:
+def try_lock(descriptor: int) -> bool | None:
     """Lock an open file; return whether this succeeded, or ``None`` where files cannot be locked."""
     if sys.platform == "win32":
         return None
@@ -173,7 +173,10 @@ def append_line(descriptor: int, line: bytes) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Replace a file, or create it; after a crash or a power failure, it has its old content or the new."""
+    """Replace a file, or create it; after a crash or a power failure, it has its old content or the new.
+
+    On Windows, it is written in place, so a crash may leave a part of the new content.
+    """
     if sys.platform == "win32":
         # On Windows, a file that a process has open cannot be replaced.
         path.write_bytes(data)

@@ -1,4 +1,4 @@
-"""Helpers for text from other sources in messages, logs and terminals."""
+"""Text for people: foreign text that is safe to show, and durations in words."""
 
 from __future__ import annotations
 

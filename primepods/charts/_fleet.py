@@ -111,19 +111,16 @@ def _time_labels(begin: datetime, span: timedelta) -> Iterator[str]:
     spacing = next(
         (candidate for candidate in _SPACINGS if seconds / candidate <= _MAX_INTERVALS), whole_days
     )
+    clock = "%H:%M:%S" if spacing < _MINUTE else "%H:%M"
     midnight = begin.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     spacings_until_begin = math.ceil((begin - midnight).total_seconds() / spacing)
     time = midnight + timedelta(seconds=spacings_until_begin * spacing)
     while time <= begin + span:
         x = LEFT + (_RIGHT - LEFT) * ((time - begin) / span)
-        yield text(x, BOTTOM + 20, _time_label(time, spacing), kind="soft", anchor="middle")
+        is_midnight = (time.hour, time.minute, time.second) == (0, 0, 0)
+        label = format(time, "%m-%d" if is_midnight else clock)
+        yield text(x, BOTTOM + 20, label, kind="soft", anchor="middle")
         time += timedelta(seconds=spacing)
-
-
-def _time_label(time: datetime, spacing: int) -> str:
-    if (time.hour, time.minute, time.second) == (0, 0, 0):
-        return f"{time:%m-%d}"
-    return f"{time:%H:%M:%S}" if spacing < _MINUTE else f"{time:%H:%M}"
 
 
 def _legend(samples: Sequence[FleetSample]) -> Iterator[str]:

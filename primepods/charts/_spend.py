@@ -114,13 +114,7 @@ def _plot(days: Mapping[date, float]) -> list[str]:
             f'width="{bar_width:.2f}" height="{height:.2f}"><title>{tooltip}</title></rect>'
         )
         if number % days_per_label == 0:
-            parts.append(_day_label(day, middle))
+            # Centred if it fits, else aligned with the plot's right edge.
+            x, anchor = (middle, "middle") if middle <= _MAX_LABEL_MIDDLE else (RIGHT, "end")
+            parts.append(text(x, BOTTOM + 20, str(day), kind="soft", anchor=anchor))
     return parts
-
-
-def _day_label(day: date, middle: float) -> str:
-    """Return the label of a bar, centred if it fits, else aligned with the plot's right edge."""
-    y = BOTTOM + 20
-    if middle <= _MAX_LABEL_MIDDLE:
-        return text(middle, y, str(day), kind="soft", anchor="middle")
-    return text(RIGHT, y, str(day), kind="soft", anchor="end")

@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 
 import attrs
 
-from .._utils.files import NONBLOCK, append_line, lock, read_path, read_regular_file, sync_folder
+from .._utils.files import NONBLOCK, append_line, read_path, read_regular_file, sync_folder, try_lock
 from .._utils.unique_names import unique_name
 from ..config import Settings
 from ..errors import ConfigError
@@ -77,7 +77,7 @@ class LeaseFile:
             return None
         file: Self | None = None
         try:
-            is_locked = lock(descriptor)
+            is_locked = try_lock(descriptor)
             # Another sweep may have removed the file before it was locked here.
             if is_locked is not False and os.fstat(descriptor).st_nlink > 0:
                 record = parse_record(read_regular_file(descriptor, _MAX_SIZE))
@@ -115,7 +115,7 @@ class LeaseFile:
         # An attribute at once, so that a forked child closes its copy.
         previous, self._descriptor = self._descriptor, os.open(draft, flags, 0o600)
         try:
-            lock(self._descriptor)
+            try_lock(self._descriptor)
             append_line(self._descriptor, self.record.to_line())
             if os.name == "nt":
                 # On Windows, an open file cannot be renamed.
@@ -262,7 +262,7 @@ def probe_folder(folder: Path, settings: Settings) -> bool:
     file = LeaseFile.new(folder, record).write()
     try:
         with file.path.open("r+b") as other:
-            has_locks = lock(other.fileno()) is False
+            has_locks = try_lock(other.fileno()) is False
     finally:
         file.remove()
     if not folder_existed:

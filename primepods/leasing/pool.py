@@ -46,10 +46,8 @@ R = TypeVar("R")
 
 _log = logging.getLogger("primepods")
 
-_MAX_LOSSES: Final = 3
-"""Number of items in a row that a pod may lose; then it is not used again."""
 _RENT_PAUSE: Final = 60.0
-"""Seconds after a failed rental in which only a pool without members rents."""
+"""Seconds after a failed rental, or a failed ``setup``, in which only a pool without members rents."""
 
 
 class LeaseArguments(TypedDict, total=False):
@@ -187,7 +185,8 @@ class AsyncPool:
 
         Returns:
             An async iterator of :class:`PoolResult`. It raises an error if no pod can be rented and none is
-            left, if a limit of the pool is reached, if ``setup`` fails, and if reading ``items`` does.
+            left, if a limit of the pool is reached, if ``setup`` fails on every pod, and if reading
+            ``items`` does.
         """
 
         async def on_async_pod(supervisor: LeaseSupervisor, item: T) -> R:
@@ -241,13 +240,15 @@ class PoolSupervisor:
         # Replaced each time that it is set: it wakes all who wait.
         self._changed = asyncio.Event()
         # Dicts in place of sets, so that a seed of a simulated world is one order of steps.
-        self._members: dict[asyncio.Task[None], None] = {}
-        # Members that have no job: they rent, or wait for one.
-        self._free_count = 0
-        self._rents_again_at = 0.0
+        self._members: dict[asyncio.Task[None], LeaseSupervisor] = {}
+        # Members that will take a job: they rent, or wait for one.
+        self._free: dict[asyncio.Task[None], None] = {}
+        # Ends when a pool with members may rent again, after a failed rental.
+        self._renting_pause: asyncio.Task[None] | None = None
+        # Whether `setup` has succeeded on a pod.
+        self._can_set_up = False
         self._results: dict[PoolResults[Any, Any], None] = {}
         self._orders: list[PodOrder] = []
-        self._supervisors: dict[LeaseSupervisor, None] = {}
         self._unreleased: list[NotReleasedError] = []
         self._is_open: bool | None = None
         self._done_count = self._failed_count = self._running_count = 0
@@ -286,13 +287,17 @@ class PoolSupervisor:
 
     async def end(self) -> None:
         """End all work, and wait until the pods are gone; each further call hurries their deletion."""
-        self._is_open = False
+        is_hurried, self._is_open = not self._is_open, False
         for results in list(self._results):
             results.stop(
                 ClientClosedError("The pool has ended, and its work with it. Read the results in its block.")
             )
-        for member in list(self._members):
-            member.cancel()
+        if self._renting_pause is not None:
+            self._renting_pause.cancel()
+        for member, supervisor in list(self._members.items()):
+            # A cancellation would hurry the deletion of a lost pod.
+            if is_hurried or not supervisor.is_ending:
+                member.cancel()
         if self._members:
             await asyncio.wait(self._members)
 
@@ -342,6 +347,8 @@ class PoolSupervisor:
             yield taken.result()
         finally:
             is_given_back.set()
+            if not taken.done():
+                results.stop()  # no pod has taken the job: do not wait for one
             taken.cancel()
             await asyncio.wait({waiting})
             results.stop()
@@ -367,18 +374,19 @@ class PoolSupervisor:
         while (
             self._is_open
             and self.error is None
-            and len(self._jobs) > self._free_count
+            and len(self._jobs) > len(self._free)
             and len(self._members) < self._size
-            and (not self._members or self._clock.time() >= self._rents_again_at)
+            and (not self._members or self._renting_pause is None)
         ):
-            self._free_count += 1
             lease = self._make_lease()
             member = asyncio.create_task(self._run_member(lease))
-            self._members[member] = None
+            self._members[member] = lease.supervisor
+            self._free[member] = None
             member.add_done_callback(self._end_member)
 
     def _end_member(self, member: asyncio.Task[None]) -> None:
         self._members.pop(member, None)
+        self._free.pop(member, None)
         self._note_progress()
         if not member.cancelled() and (error := member.exception()) is not None:
             self._fail(error)
@@ -400,64 +408,82 @@ class PoolSupervisor:
             self.on_order(lease_file)
             self._note_progress()
             # Another pod has changed the time at which ``max_spend`` is reached.
-            for other in self._supervisors:
+            for other in self._members.values():
                 other.check_budget()
 
         supervisor.on_order = note_order
-        self._supervisors[supervisor] = None
-        is_free, is_used = True, False
+        member = cast("asyncio.Task[None]", asyncio.current_task())
+        is_used = False
         try:
             async with lease as pod:
-                if not await self._set_up(supervisor):
-                    return
-                losing = asyncio.create_task(wait_until_lost(partial(self._watch, pod.id), self._clock))
-                losses = 0
                 try:
-                    while losses < _MAX_LOSSES and not losing.done():
-                        if not self._jobs:
-                            await _first_of(losing, self._changed.wait())
-                            continue
-                        job = self._jobs.popleft()
-                        self._free_count -= 1
-                        is_free, is_used = False, True
-                        losses = losses + 1 if await self._work(job, supervisor, pod, losing) else 0
-                        self._free_count += 1
-                        is_free = True
+                    is_used = await self._set_up(supervisor)
+                    if is_used:
+                        await self._take_jobs(member, supervisor, pod)
                 finally:
-                    losing.cancel()
-                    await asyncio.wait({losing})
+                    # Another member takes the jobs while this one's pod is deleted.
+                    self._free.pop(member, None)
+                    self._rent_by_need()
         except PrimePodsError as exc:
             if supervisor.budget_error is not None:
                 # Not the hourly cap of all pods, which only refuses another one.
                 self._fail(exc)
-                for member in self._members:
-                    if member is not asyncio.current_task():
-                        member.cancel()
-                return
-            if is_used:
-                return  # the error of its release
-            self._rents_again_at = self._clock.time() + _RENT_PAUSE
-            if len(self._members) == 1:
-                self._fail(exc)
-            else:
-                _log.warning("the pool goes on with %d pods: %s", len(self._members) - 1, exc)
+                for other in self._members:
+                    if other is not member:
+                        other.cancel()
+            elif not is_used:  # else it is the error of its release
+                self._go_on_without(exc)
         finally:
-            self._supervisors.pop(supervisor, None)
-            if is_free:
-                self._free_count -= 1
             if supervisor.release_error is not None:
                 self._unreleased.append(supervisor.release_error)
 
+    async def _take_jobs(
+        self, member: asyncio.Task[None], supervisor: LeaseSupervisor, pod: AsyncLeasedPod
+    ) -> None:
+        """Do jobs on a pod until it, or the connection to it, is lost."""
+        losing = asyncio.create_task(wait_until_lost(partial(self._watch, pod.id), self._clock))
+        try:
+            is_lost = False
+            while not is_lost and not losing.done():
+                if not self._jobs:
+                    await _first_of(losing, self._changed.wait())
+                    continue
+                job = self._jobs.popleft()
+                self._free.pop(member)
+                # After a lost connection, the item's command may still run: it would disturb the next one.
+                is_lost = await self._work(job, supervisor, pod, losing)
+                self._free[member] = None
+        finally:
+            losing.cancel()
+            await asyncio.wait({losing})
+
+    def _go_on_without(self, error: Exception) -> None:
+        """Go on with the other members, and rent no pod for a minute; without other members, fail."""
+        if len(self._members) == 1:
+            self._fail(error)
+            return
+        _log.warning("the pool goes on with %d pods: %s", len(self._members) - 1, error)
+        if self._renting_pause is not None:
+            self._renting_pause.cancel()
+        self._renting_pause = asyncio.create_task(self._pause_renting())
+
+    async def _pause_renting(self) -> None:
+        await self._clock.sleep(_RENT_PAUSE)
+        self._renting_pause = None
+        self._rent_by_need()
+
     async def _set_up(self, supervisor: LeaseSupervisor) -> bool:
-        """Await ``setup``; return whether the pod can be used. An error of ``setup`` itself ends the pool."""
+        """Await ``setup``; return whether the pod can be used. A first error of it ends the pool's work."""
         if self.setup is not None:
             try:
                 await self.setup(supervisor)
             except (ConnectionLostError, LoginError):
                 raise
-            except Exception as exc:  # noqa: BLE001 - it would fail on the next pod, too
-                self._fail(exc)
+            except Exception as exc:  # noqa: BLE001 - raised by the pool's results, or logged
+                # If it has never succeeded, it would fail on the next pod, too.
+                (self._go_on_without if self._can_set_up else self._fail)(exc)
                 return False
+        self._can_set_up = True
         return True
 
     async def _work(

@@ -2,8 +2,8 @@
 
 Other clouds are reported to list new rows late. Gateways that send an order twice, caches and proxies that
 mix up responses, and servers that change names are imagined. All of these are handled, because a pod could
-otherwise be billed without the user's knowledge. ``tests/renting/test_creation.py`` and ``test_disks.py``
-test them.
+otherwise be billed without the user's knowledge. ``tests/renting/test_creation.py`` and
+``tests/resources/test_disks.py`` test them.
 
 A row is an order's own in these cases (a *new* row was neither listed nor created before the order):
 

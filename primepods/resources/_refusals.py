@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Final
 
 from .. import errors
+from .._http.remedies import ADD_FUNDS
 from .._utils.exceptions import copy_exception
 
 # Imagined: a gateway sends the order twice (409), or gives up on it (499), and the API has carried it out.
@@ -27,7 +28,7 @@ _KINDS: Final[tuple[tuple[re.Pattern[str], type[errors.APIError], str], ...]] = 
     (
         re.compile(r"(insufficient|not enough|no) (funds|balance|credits?)|balance.*too low", re.IGNORECASE),
         errors.PaymentRequiredError,
-        "Add funds to the wallet.",
+        ADD_FUNDS,
     ),
     (
         re.compile(

@@ -626,7 +626,8 @@ class AsyncPods:
             spec: The pod to rent, or several specs in order of preference, as for :meth:`lease`.
             size: Max number of pods at a time.
             setup: Function of a new pod, called before its first item, for uploads and installations; with
-                ``AsyncClient`` an async function. Its failure ends the work.
+                ``AsyncClient`` an async function. Its failure ends the work, or only the use of the pod
+                once it has succeeded on another.
             retries: How often an item is tried again if its pod is lost.
             on_progress: Callback for each :class:`~primepods.PoolProgress`, a plain function; with
                 ``Client``, it runs in a thread of its own. Only its first exception is logged, and the work

@@ -172,12 +172,11 @@ class Runner:
                             f"Deleting the pod {short_id(pod.id)}, and waiting until it is confirmed gone"
                         )
         except BudgetExceededError:
-            outcome, problem = self._work.outcome, supervisor.release_error
-            if pod is None or problem is not None:
-                text = f"the limit was reached ({describe_limits(self._record)})"
-                raise RunError(text if problem is None else f"{text}. {problem}", BUDGET_EXCEEDED) from None
+            outcome = self._work.outcome
+            if supervisor.release_error is not None:
+                self._host.problem(supervisor.release_error)
             # The lease has ended at the limit what had not ended before it.
-            if outcome.reason in {None, Reason.LIMIT_NEAR}:
+            if pod is None or outcome.reason in {None, Reason.LIMIT_NEAR}:
                 outcome.reason = Reason.LIMIT_NEAR
                 return BUDGET_EXCEEDED
             return self._record.result or FAILED

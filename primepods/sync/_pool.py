@@ -135,7 +135,7 @@ class Pool:
 
         Returns:
             An iterator of :class:`PoolResult`. It raises an error if no pod can be rented and none is left,
-            if a limit of the pool is reached, if ``setup`` fails, and if reading ``items`` does.
+            if a limit of the pool is reached, if ``setup`` fails on every pod, and if reading ``items`` does.
         """
         on_pod = partial(_call_on_pod, self._portal, work)
         return self._streams.iterate(self._supervisor.map(on_pod, _iterate(items), retries))

@@ -5,7 +5,13 @@ So pods that failed are polled in batches of their own, after the others, when i
 works. If such a batch fails again, :class:`FaultSearch` polls parts of it, so that the other pods get their
 responses. A pod keeps what its last request has shown, and the next tick begins with that.
 
-A refusal ends waits in two steps:
+A tick polls ``n`` pods in at most ``n / 100`` batches, rounded up, and two more, because pods that did not
+fail, those that failed and the refused ones are in separate batches. (Ids so long that 100 of them do not
+fit into a request need more.) To these, the search of failed batches adds up to 3 single pods and 30 halves,
+and the search of refused batches up to 60 single pods and 60 halves.
+
+A refusal ends waits in two steps, the second by :meth:`WatchedPod.end_subscriptions`, after which the waits
+raise the refusal:
 
 1. A batch that is refused is searched at once. A pod counts as refused if it is refused alone, or if its
    whole batch is, and no request of the tick has succeeded. Pods that the search does not reach are not.
@@ -33,7 +39,7 @@ _MAX_SINGLES: Final = 3
 _MAX_HALVES: Final = 30
 """Max requests of a tick for halves of failed batches (chosen)."""
 _MAX_REFUSED: Final = 60
-"""The same for batches that are refused, whose waits end soon (chosen)."""
+"""Max single pods, and max halves, of refused batches, whose waits end soon (chosen)."""
 _MIN_REFUSAL_INTERVAL: Final = 5.0
 """Min interval, in seconds, from which the lifetime of a refusal is computed (chosen)."""
 

@@ -21,8 +21,8 @@ The number is chosen. A single empty response was reported of the availability e
 LOOKUP_INTERVAL: Final = 30.0
 """Min seconds between two GETs of the same pod (chosen).
 
-After a missing or TERMINATED row, a failed GET or a new subscription, the next GET follows the next status
-response.
+The first GET is not delayed: after a row goes missing or becomes TERMINATED, after a GET of a pod that may be
+gone has failed, or when a subscription begins, it follows the next status response.
 """
 CONFIRM_AFTER: Final = 2.0
 """Seconds between a refusal and the request that confirms it (chosen). Stray refusals are imagined."""

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -17,8 +14,7 @@ from benchmarks.fleet import rows
 from primepods.emulator import Emulator
 
 from ..emulator.caller import PODS, Caller
-
-ROOT = Path(__file__).parent.parent.parent
+from . import ROOT, run
 
 # What is measured wherever aiohttp is: whoever compares two machines finds these in both.
 KEYS = {
@@ -41,29 +37,14 @@ KEYS = {
 @pytest.mark.slow
 def test_it_also_measures_over_tls() -> None:
     """With a certificate of its own, and responses that are compressed; it writes no file."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--quick", "--tls", "--only", "statuses"],
-        cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if not name.startswith("COV")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = run("benchmarks", "--quick", "--tls", "--only", "statuses")
     assert "`statuses` of 200 pods, first time, server 0 ms" in done.stdout
 
 
 @pytest.mark.slow
 def test_it_measures_trials_on_few_pods() -> None:
     """In each of three ways, of which only a lease each rents a pod for each trial."""
-    words = ["--trials", "5", "--boot-seconds", "0.1", "--trial-seconds", "0"]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.sweep", *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run("benchmarks.sweep", "--trials", "5", "--boot-seconds", "0.1", "--trial-seconds", "0")
     rows = [[cell.strip() for cell in line.split("|")] for line in done.stdout.splitlines()[2:]]
     assert {row[1]: row[4] for row in rows} == {
         "a lease each, four at a time": "5",
@@ -74,10 +55,7 @@ def test_it_measures_trials_on_few_pods() -> None:
 
 def test_the_paper_has_the_simulated_retries() -> None:
     """They depend on no machine: each row of the table is what is simulated now."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.retries"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    rows = done.stdout.splitlines()[2:]
+    rows = run("benchmarks.retries").stdout.splitlines()[2:]
     paper = (ROOT / "benchmarks/README.md").read_text(encoding="utf-8")
     assert len(rows) == 4
     assert [row for row in rows if row not in paper] == []
@@ -88,17 +66,8 @@ def test_the_paper_has_the_simulated_retries() -> None:
 def test_all_is_measured_and_written(tmp_path: Path) -> None:
     """`python -m benchmarks --quick`, as CI runs it; the folder is made."""
     folder = tmp_path / "new" / "results"
-    # What is measured is not to be traced: it would take ten times as long and tell nothing.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--quick", "--output", str(folder)],
-        cwd=ROOT,
-        env={**environment, "PRIME_API_KEY": "must not be sent", "PYTHONWARNINGS": "error"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    settings = {"PRIME_API_KEY": "must not be sent", "PYTHONWARNINGS": "error"}
+    done = run("benchmarks", "--quick", "--output", str(folder), **settings)
     assert not done.stderr
     results = json.loads((folder / "results.json").read_text())
     found = {row["key"]: row for row in results["rows"]}
@@ -119,15 +88,7 @@ def test_all_is_measured_and_written(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_benchmark_of_waiting_prints_its_table() -> None:
     """Every way to wait is measured; on any machine the loops send a request a waiter, the poller fewer."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.waiting", "--quick"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONWARNINGS": "error"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = run("benchmarks.waiting", "--quick", PYTHONWARNINGS="error")
     assert not done.stderr
     lines = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| 100 ")]
     assert ["wait_ready" in lines[0][2], "get" in lines[1][2], "status" in lines[2][2]] == [True] * 3
@@ -141,9 +102,7 @@ def test_the_benchmark_of_waiting_prints_its_table() -> None:
 @pytest.mark.timeout(120)
 def test_triggerers_are_measured() -> None:
     """A line for each plan."""
-    command = [sys.executable, "-m", "benchmarks.triggerers", "--quick"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = run("benchmarks.triggerers", "--quick")
     lines = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line] for line in lines if not line[0].strip().startswith("p")]
     assert [(row[0], row[1]) for row in rows] == [("1", "20"), ("2", "40"), ("2", "40")]
@@ -154,9 +113,7 @@ def test_triggerers_are_measured() -> None:
 @pytest.mark.timeout(120)
 def test_processes_under_a_rate_limit_are_measured() -> None:
     """A line for one process and one for two; every pod is seen."""
-    command = [sys.executable, "-m", "benchmarks.rate_limit", "--quick"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = run("benchmarks.rate_limit", "--quick")
     lines = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")]
     assert [line[0].strip() for line in lines] == ["processes", "1", "2"]
 

@@ -50,7 +50,8 @@ def test_names_and_places_of_other_commands(emulator: Emulator, run: Run) -> Non
         assert hint in result.stderr
     for alias in ("ls", "ps"):
         assert run("--timeout", "20s", alias, "--ids").stdout == listed
-    assert run("inspect", "pod0", "-o", "json").stdout == run("get", "pod0", "-o", "json").stdout
+    for alias in ("inspect", "show"):
+        assert run(alias, "pod0", "-o", "json").stdout == run("get", "pod0", "-o", "json").stdout
     assert "GET /api/v1/pods" in run("--verbose", "list").stderr
     result = run("--team", "nobody", "list", "--ids")
     assert (result.exit_code, result.stdout, "no team 'nobody' of yours" in result.stderr) == (2, "", True)

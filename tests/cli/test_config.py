@@ -53,7 +53,9 @@ def test_what_cannot_be_used_is_said(clean_environment: Path, run: Run) -> None:
     result = run("config", "-o", "jsonl")
     assert (result.exit_code, len(result.stdout.splitlines())) == (2, 7)
     assert "Create a key at" in result.stderr
-    assert run("config", "--context", "mistyped").exit_code == 2
+    for command in ("config", "list"):
+        unknown = run(command, "--context", "mistyped")
+        assert (unknown.exit_code, "'mistyped' (--context) is not saved" in unknown.stderr) == (2, True)
     assert run("list", "--base-url", "http://example.com").exit_code == 2
 
 

@@ -118,18 +118,11 @@ def test_the_exit_code_is_the_commands(run: Run, words: list[str], code: int, me
 
 
 @pytest.mark.slow
-def test_spot_machines_are_taken_back(run: Run) -> None:
-    """With `--spot-rate`, as in the library."""
+@pytest.mark.parametrize("option", [["--spot-rate", "1"], ["--funds", "0.5"]])
+def test_all_pods_go(run: Run, option: list[str]) -> None:
+    """Spot machines are taken back, or money runs out, as in the library."""
     until_gone = "import primepods; client = primepods.Client()\nwhile list(client.pods.list()): pass"
-    begin = ["emulator", "--pods", "3", "--boot-seconds", "0", "--speed", "100000", "--spot-rate", "1"]
-    assert run(*begin, "--", sys.executable, "-c", until_gone).exit_code == 0
-
-
-@pytest.mark.slow
-def test_money_runs_out(run: Run) -> None:
-    """With `--funds`, as in the library: all pods go."""
-    until_gone = "import primepods; client = primepods.Client()\nwhile list(client.pods.list()): pass"
-    begin = ["emulator", "--pods", "3", "--boot-seconds", "0", "--speed", "100000", "--funds", "0.5"]
+    begin = ["emulator", "--pods", "3", "--boot-seconds", "0", "--speed", "100000", *option]
     assert run(*begin, "--", sys.executable, "-c", until_gone).exit_code == 0
 
 

@@ -334,6 +334,20 @@ def test_a_pod_that_is_lost_before_its_results_are_here_is_told(market: Emulator
     assert ": the pod was lost, its command ended with exit code 0 after" in err.splitlines()[-1], err
 
 
+def test_a_pod_that_is_lost_while_it_gets_the_uploads_is_lost(market: Emulator, tmp_path: Path) -> None:
+    """The connection ends before the API shows the loss: that is not a pod out of reach."""
+    cut = f"""echo >>n; [ "$(wc -l <n)" -ge 2 ] && {{
+  until [ -e cut ]; do sleep 0.05; done | {LOCAL_SSH} "$@"; exit 255; }}"""
+    words = [*OPTIONS, *unreliable(tmp_path, cut), "--no-check", "--upload", ".:work", "--", "true"]
+    (tmp_path / "n").touch()
+    process = command("run", *words)
+    wait_for(lambda: (tmp_path / "n").read_text(encoding="utf-8").count("\n") >= 2)
+    market.delete_pod(next(iter(market.pods)))
+    (tmp_path / "cut").touch()
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, ": the pod was lost, exit code 4" in err.splitlines()[-1]) == (4, True), err
+
+
 def test_a_pod_that_was_lost_while_the_run_had_no_process_is_told_once(
     market: Emulator, tmp_path: Path
 ) -> None:

@@ -154,6 +154,9 @@ def test_errors_are_a_line(emulator: Emulator, run: Run, monkeypatch: pytest.Mon
     begun = time.monotonic()
     assert run("list", "--timeout", "0.2s").exit_code in {1, 3}
     assert time.monotonic() - begun < 20
+    emulator.faults.clear()
+    monkeypatch.setenv("PRIME_API_KEY", "wrong")
+    assert ", and set PRIME_API_KEY. Without an account, see" in run("list").stderr
     monkeypatch.delenv("PRIME_API_KEY")
     result = run("list")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)

@@ -24,6 +24,7 @@ def test_offers(emulator: Emulator, run: Run) -> None:
     assert prices == sorted(prices)
     assert {offer["gpu_type"] for offer in offers} == {"H100_80GB"}
     assert max(offer["gpu_count"] for offer in offers) > 8, "clusters are offers, too"
+    assert "16 x H100_80GB, Infiniband" in run("offers", "--gpu-count", "16").stdout
     assert {len(offer["id"]) for offer in offers} == {8}
     spot = json.loads(run("offers", "--gpu-type", "H100_80GB", "--spot", "-o", "json").stdout)
     assert not any(offer["is_spot"] for offer in offers)

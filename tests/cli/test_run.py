@@ -16,6 +16,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # nothing of it is used but a parser
 
 from primepods.emulator import DeadGpu, Emulator, Status
+from primepods.runs import short_size
 from tests.readme_blocks import ROOT, find_blocks
 from tests.support.eventually import wait_for
 
@@ -83,6 +84,15 @@ def test_the_whole_life_of_a_pod(market: Emulator, run: Run, monkeypatch: pytest
         assert re.search(words_said, result.stderr), (words_said, result.stderr)
     [order] = market.requests.where(method="POST", path="/api/v1/pods/")
     assert order.status == 200
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1_200, "1.2 kB"), (12_300, "12 kB"), (3.4e9, "3.4 GB")],
+)
+def test_a_size_has_a_unit_that_says_something(size: float, said: str) -> None:
+    """Small copies are not 0.0 MB."""
+    assert short_size(size) == said
 
 
 def test_results_of_an_earlier_run_are_not_uploaded(market: Emulator, run: Run) -> None:

@@ -112,6 +112,6 @@ def test_a_failed_pod_is_not_waited_for(emulator: Emulator, run: Run) -> None:
     emulator.add_pod(id="bad", failure="no space left", boot_seconds=0)
     result = run("ssh", "bad")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "has failed" in result.stderr
+    assert "status ERROR" in result.stderr
     assert "no space left" in result.stderr
     assert "wait" not in result.stderr

@@ -1,10 +1,6 @@
 """`primepods wait`: progress on stderr, the pods on stdout, and what the exit code says."""
 
 import json
-import os
-import signal
-import threading
-import time
 
 import pytest
 
@@ -79,21 +75,6 @@ def test_wrong_usage_is_exit_2(emulator: Emulator, run: Run, arguments: list[str
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert not emulator.requests
-
-
-def test_interrupted_is_exit_130(emulator: Emulator, run: Run) -> None:
-    """In a line, without a traceback."""
-    emulator.add_pod(id="slow", boot_seconds=1000)
-
-    def interrupt() -> None:
-        while not emulator.requests:
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt).start()
-    result = run("wait", "slow")
-    assert (result.exit_code, result.stdout) == (130, "")
-    assert result.stderr.splitlines()[-1] == "primepods wait: interrupted"
 
 
 def test_bar_in_a_terminal(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:

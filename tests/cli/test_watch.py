@@ -103,13 +103,6 @@ def test_wrong_usage_is_exit_2(emulator: Emulator, run: Run, arguments: list[str
     assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
 
 
-def test_refused_is_exit_1(emulator: Emulator, run: Run) -> None:
-    """In a line."""
-    emulator.faults.add(Status(403), on="list")
-    result = run("watch")
-    assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (1, "", 1)
-
-
 def test_on_a_screen(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A screen of its own, drawn in place; when it is left, the last figures stay."""
     monkeypatch.setenv("COLUMNS", "100")

@@ -149,7 +149,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "IPython", None)
     with (
         Client("key", base_url="http://127.0.0.1:9") as client,
-        pytest.raises(ModuleNotFoundError, match=r"pip install 'primepods\[notebook\]'"),
+        pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[notebook\]'"),
     ):
         watch(client)
     with pytest.raises(ModuleNotFoundError):

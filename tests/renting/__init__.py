@@ -1,1 +1,1 @@
-"""Renting: offers, orders, creation and SSH keys."""
+"""Orders of pods, and leases: what is sent, what proves what, and that no pod is left."""

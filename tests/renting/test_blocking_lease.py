@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import shlex
-import signal
 import sys
 import threading
 import time
@@ -20,11 +18,11 @@ import pytest
 
 import primepods
 from primepods._utils.clock import Clock
-from primepods.emulator import Emulator, Status
+from primepods.emulator import Emulator
 from primepods.sync._portal import Portal
 from tests.remote.sshd import is_running
 from tests.renting.stage import lease_files, spec_of
-from tests.renting.test_processes import PRELUDE, interrupt_until_its_end, line, process
+from tests.renting.test_processes import PRELUDE, line, process
 from tests.support.client import make_client
 from tests.sync.harness import eventually
 
@@ -404,46 +402,6 @@ def test_the_end_of_a_process_releases_its_leases(folder: Path, ending: str) -> 
         assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("boot", [0.0, pytest.param(30.0, marks=pytest.mark.slow)])
-def test_ctrl_c_deletes_before_the_process_ends(folder: Path, boot: float) -> None:
-    """In the block, and while the pod boots."""
-    source = """
-        print("begun", flush=True)
-        with client.pods.lease(spec, interval=0.05):
-            time.sleep(60)
-        """
-    with (
-        Emulator(boot_seconds=boot, delete_seconds=0.2) as emulator,
-        process(emulator, folder, PRELUDE + source) as running,
-    ):
-        assert line(running) == "begun"
-        while not emulator.requests.where(path="/api/v1/pods/status"):
-            time.sleep(0.01)
-        running.send_signal(signal.SIGINT)
-        _, errors = running.communicate(timeout=100)
-        assert "KeyboardInterrupt" in errors
-        assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
-
-
-@pytest.mark.slow
-def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path) -> None:
-    """The pod is named on stderr and in its file."""
-    source = """
-        with client.pods.lease(spec, interval=0.05) as pod:
-            print(pod.id, flush=True)
-            time.sleep(60)
-        """
-    with Emulator(boot_seconds=0) as emulator, process(emulator, folder, PRELUDE + source) as running:
-        pod_id = line(running)
-        emulator.faults.add(Status(503), on="delete")
-        interrupt_until_its_end(running)
-        _, errors = running.communicate(timeout=100)
-        assert pod_id in errors
-        assert pod_id in emulator.pods
-        assert [record.given_up for _, record in lease_files(folder)] == [True]
-        assert os.environ["PRIMEPODS_STATE_DIR"] == str(folder)
-
-
 def test_a_pool_works_in_threads(it: Blocking) -> None:
     """Results, failures and the setup as in the async pool; pods are used again, and none is left."""
     set_up: list[str] = []
@@ -516,25 +474,3 @@ def test_an_exit_of_a_pools_thread_ends_nothing_else(it: Blocking, error: BaseEx
             next(failing.map(leave, [1]))
         assert pods.get(held).is_ready
     assert it.left == (0, 0)
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_a_pool(folder: Path) -> None:
-    """All its pods are deleted before the process ends, whatever its threads do."""
-    source = """
-        def work(pod, item):
-            print("begun", flush=True)
-            time.sleep(600)
-
-        with client.pods.pool(spec, size=2, interval=0.05) as pool:
-            list(pool.map(work, range(5)))
-        """
-    with (
-        Emulator(boot_seconds=0.1, delete_seconds=0.2) as emulator,
-        process(emulator, folder, PRELUDE + source) as running,
-    ):
-        assert [line(running), line(running)] == ["begun", "begun"]
-        running.send_signal(signal.SIGINT)
-        _, errors = running.communicate(timeout=100)
-        assert "KeyboardInterrupt" in errors
-        assert (len(emulator.pods), list(lease_files(folder))) == (0, [])

@@ -96,38 +96,89 @@ async def test_the_item_of_a_lost_pod_is_tried_on_another(folder: Path, retries:
         assert it.running() == []
 
 
-async def test_a_pod_that_loses_three_items_in_a_row_is_not_used_again(folder: Path) -> None:
-    """The API shows it as active, but no connection to it holds."""
+async def test_a_pod_that_loses_an_item_is_not_used_again(folder: Path) -> None:
+    """The API shows it as active, but a command that it may still run would disturb the next one."""
     async with stage(folder) as it:
-        bad: list[str] = []
+        used: list[str] = []
 
         async def work(pod: AsyncLeasedPod, item: int) -> int:
-            if not bad or pod.id == bad[0]:
-                bad.append(pod.id)
+            used.append(pod.id)
+            if len(used) == 1:
                 raise primepods.ConnectionLostError("cut", pod_id=pod.id)
             return item
 
-        async with it.client.pods.pool(it.spec, size=1, retries=9) as pool:
+        async with it.client.pods.pool(it.spec, size=1) as pool:
             results = [result async for result in pool.map(work, range(4))]
         assert sorted(result.get() for result in results) == [0, 1, 2, 3]
-        assert len(bad) == 3
-        assert len(it.emulator.requests.where(method="POST")) == 2
+        assert used.count(used[0]) == 1
+        assert it.orders() == 2
 
 
-async def test_a_pod_on_which_each_third_item_works_is_used_on(folder: Path) -> None:
-    """Two losses in a row are no reason to give it back."""
-    async with stage(folder) as it:
-        attempts = itertools.count(1)
+async def test_the_item_of_a_lost_pod_does_not_wait_for_its_deletion(folder: Path) -> None:
+    """Another pod is rented for it at once, if there is room; the block's end waits for the deletion."""
+    async with stage(folder, delete_seconds=500.0) as it:
 
-        async def work(pod: AsyncLeasedPod, item: int) -> int:
-            if next(attempts) % 3:
+        async def work(pod: AsyncLeasedPod, item: int) -> float:
+            if it.orders() == 1:
                 raise primepods.ConnectionLostError("cut", pod_id=pod.id)
+            return it.clock.time()
+
+        async with it.client.pods.pool(it.spec, size=2) as pool:
+            began_at = it.clock.time()
+            [result] = [result async for result in pool.map(work, [1])]
+            assert result.get() - began_at < 500.0
+
+
+async def test_a_pool_grows_again_after_a_refusal(folder: Path) -> None:
+    """A minute after an order was refused, the waiting items get more pods, though none has ended."""
+    async with stage(folder) as it:
+
+        async def work(_: AsyncLeasedPod, item: int) -> int:
+            await it.clock.sleep(3600)
             return item
 
-        async with it.client.pods.pool(it.spec, size=1, retries=9) as pool:
-            results = [result async for result in pool.map(work, range(3))]
-        assert sorted(result.get() for result in results) == [0, 1, 2]
-        assert it.orders() == 1
+        with it.emulator.faults.add(Status(402), on="create", skip=1, times=3):
+            async with it.client.pods.pool(it.spec, size=4) as pool:
+                results = pool.map(work, range(8))
+                reading = asyncio.create_task(anext(results))
+                await it.clock.sleep(1800)
+                assert len(it.running()) == 4
+                await reading
+
+
+@pytest.mark.parametrize("is_booting", [True, False])
+async def test_waiting_for_a_pod_can_be_cancelled(folder: Path, is_booting: bool) -> None:
+    """At once, while the pod boots and while other work has it; the pool is usable after it."""
+    async with stage(folder) as it, it.client.pods.pool(it.spec, size=1) as pool:
+        results = pool.map(doubling(it), [7])
+        reading = asyncio.create_task(anext(results))
+        if not is_booting:
+            while not it.running():
+                await it.clock.sleep(1)
+            await it.clock.sleep(150)
+        began_at = it.clock.time()
+        with pytest.raises(TimeoutError):
+            async with it.clock.timeout_at(began_at + 5), pool.pod():
+                pass
+        assert it.clock.time() - began_at < 6
+        assert (await reading).get() == 14
+        async with pool.pod():
+            pass
+
+
+async def test_a_failed_setup_of_a_later_pod_is_that_pods(folder: Path) -> None:
+    """The work on the pods that are set up goes on; the pod is given back, and another is tried later."""
+    async with stage(folder) as it:
+        calls = itertools.count()
+
+        async def setup(_: AsyncLeasedPod) -> None:
+            if next(calls) == 1:
+                raise OSError("no space")
+
+        async with it.client.pods.pool(it.spec, size=2, setup=setup) as pool:
+            results = [result async for result in pool.map(doubling(it), range(6))]
+        assert sorted(result.get() for result in results) == [2 * item for item in range(6)]
+        assert (it.orders(), it.running()) == (3, [])
 
 
 async def test_an_endless_source_is_read_as_far_as_there_is_room(folder: Path) -> None:

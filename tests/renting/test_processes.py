@@ -24,6 +24,7 @@ ASYNC = """
     from tests.renting.child import spec_from_environment
 
     async def main():
+        print("begun", flush=True)
         async with primepods.AsyncClient() as client:
             async with client.pods.lease(spec_from_environment(), interval=0.05) as pod:
                 print("ready", pod.id, flush=True)
@@ -38,6 +39,30 @@ PRELUDE = """
         from tests.renting.child import spec_from_environment
         client, spec = primepods.Client(), spec_from_environment()
         """
+
+
+BLOCKING = (
+    PRELUDE
+    + """
+        print("begun", flush=True)
+        with client.pods.lease(spec, interval=0.05) as pod:
+            print("ready", pod.id, flush=True)
+            time.sleep(60)
+        """
+)
+
+
+POOL = (
+    PRELUDE
+    + """
+        def work(pod, item):
+            print("begun", flush=True)
+            time.sleep(600)
+
+        with client.pods.pool(spec, size=2, interval=0.05) as pool:
+            list(pool.map(work, range(5)))
+        """
+)
 
 
 OTHER_LOOP = """
@@ -75,7 +100,7 @@ RUSH = """
 
     async def main():
         async with primepods.AsyncClient(deadline=10) as client, asyncio.TaskGroup() as group:
-            for _ in range(8):
+            for _ in range(4):
                 group.create_task(job(client))
 
     asyncio.run(main())
@@ -136,7 +161,7 @@ def test_a_rush_on_a_rate_limit(folder: Path) -> None:
         rule = emulator.faults.add(Status(429, retry_after=1), rate_limit=20, window=1)
         outcomes = [each.communicate(timeout=220) for each in running]
         assert [each.returncode for each in running] == [0] * 4, outcomes
-        assert len(emulator.requests.where(method="POST", status=200)) == 32
+        assert len(emulator.requests.where(method="POST", status=200)) == 16
         assert rule.hits > 0
         assert not emulator.pods
         emulator.faults.clear()
@@ -145,13 +170,27 @@ def test_a_rush_on_a_rate_limit(folder: Path) -> None:
     assert not lease_files(folder)
 
 
-def test_ctrl_c_deletes_before_the_process_ends(folder: Path) -> None:
-    """KeyboardInterrupt comes out when the pod is gone."""
+@pytest.mark.parametrize(
+    ("source", "boot", "told"),
+    [
+        (ASYNC, 0.0, ["begun", "ready"]),
+        (BLOCKING, 0.0, ["begun", "ready"]),
+        pytest.param(BLOCKING, 30.0, ["begun"], marks=pytest.mark.slow),
+        pytest.param(POOL, 0.1, ["begun", "begun"], marks=pytest.mark.slow),
+    ],
+    ids=["async", "blocking", "booting", "pool"],
+)
+def test_ctrl_c_deletes_before_the_process_ends(
+    folder: Path, source: str, boot: float, told: list[str]
+) -> None:
+    """KeyboardInterrupt comes out when the pod, or each of a pool, is gone; also while it boots."""
     with (
-        Emulator(boot_seconds=0, delete_seconds=0.3) as emulator,
-        process(emulator, folder, ASYNC) as running,
+        Emulator(boot_seconds=boot, delete_seconds=0.3) as emulator,
+        process(emulator, folder, source) as running,
     ):
-        assert line(running).startswith("ready")
+        assert [line(running).partition(" ")[0] for _ in told] == told
+        while not emulator.requests.where(path="/api/v1/pods/status"):
+            time.sleep(0.01)
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate(timeout=100)
         assert "KeyboardInterrupt" in errors
@@ -164,7 +203,7 @@ def test_a_second_ctrl_c_waits_until_the_deletion_is_accepted(folder: Path) -> N
         Emulator(boot_seconds=0, delete_seconds=0.5) as emulator,
         process(emulator, folder, ASYNC) as running,
     ):
-        assert line(running).startswith("ready")
+        assert [line(running).partition(" ")[0] for _ in range(2)] == ["begun", "ready"]
         emulator.faults.add(Status(503), on="delete", times=3)
         running.send_signal(signal.SIGINT)
         while not emulator.requests.where(method="DELETE"):
@@ -174,15 +213,20 @@ def test_a_second_ctrl_c_waits_until_the_deletion_is_accepted(folder: Path) -> N
         assert (len(emulator.pods), list(lease_files(folder))) == (0, [])
 
 
-def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path) -> None:
+@pytest.mark.parametrize(
+    "source", [ASYNC, pytest.param(BLOCKING, marks=pytest.mark.slow)], ids=["async", "blocking"]
+)
+def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path, source: str) -> None:
     """The pod is named on stderr and in its file, and a sweep deletes it."""
-    with Emulator(boot_seconds=0, delete_seconds=0) as emulator, process(emulator, folder, ASYNC) as running:
+    with Emulator(boot_seconds=0, delete_seconds=0) as emulator, process(emulator, folder, source) as running:
+        assert line(running) == "begun"
         pod_id = line(running).split()[1]
         emulator.faults.add(Status(503), on="delete")
         interrupt_until_its_end(running)
         _, errors = running.communicate(timeout=100)
         assert pod_id in errors
         assert pod_id in emulator.pods
+        assert [record.given_up for _, record in lease_files(folder)] == [True]
         emulator.faults.clear()
         with primepods.Client(emulator.api_key, base_url=emulator.url) as client:
             assert client.pods.sweep().deleted == (pod_id,)

@@ -15,7 +15,7 @@ import primepods
 from primepods import PodChange, PodStatus
 from tests.support.clock import settle
 from tests.support.server import Answer, Hang, Held, Reply, Reset, reply
-from tests.waiting.fleet import POD, Fleet, Stage, anything, raised, result, row
+from tests.waiting.fleet import POD, Fleet, Stage, raised, result, row
 
 pytestmark = pytest.mark.anyio
 
@@ -134,21 +134,6 @@ async def test_until_must_not_return_an_awaitable(stage: Stage, fleet: Fleet, aw
     assert "plain function" in str(raised(wait, TypeError))
 
 
-async def test_what_until_raises_ends_that_wait_only(stage: Stage, fleet: Fleet) -> None:
-    """As it is."""
-    fleet.add(1)
-
-    def broken(_: PodStatus | None) -> bool:
-        raise LookupError("mine")
-
-    pods = stage.client().pods
-    bad = stage.start(pods.wait(["pod00000"], until=broken))
-    good = stage.start(pods.wait(["pod00000"], until=anything))
-    await stage.advance(1)
-    raised(bad, LookupError)
-    assert list(result(good)) == ["pod00000"]
-
-
 # on_change.
 
 
@@ -229,15 +214,15 @@ class MineError(Exception):
     """Raised by the user's own code."""
 
 
-@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("where", ["until", "on_change", "awaited on_change"])
 @pytest.mark.parametrize("error", [MineError("stop"), TimeoutError("mine"), primepods.PrimePodsError("x")])
-async def test_what_on_change_raises_ends_that_wait_only(
-    stage: Stage, fleet: Fleet, is_async: bool, error: Exception
+async def test_what_a_callback_raises_ends_that_wait_only(
+    stage: Stage, fleet: Fleet, where: str, error: Exception
 ) -> None:
     """The very exception, `TimeoutError` included; neighbours on the same pod go on."""
     fleet.add(1)
 
-    def plain(_: PodChange) -> None:
+    def plain(_: object) -> bool:
         raise error
 
     async def awaited(_: PodChange) -> None:
@@ -245,7 +230,10 @@ async def test_what_on_change_raises_ends_that_wait_only(
         raise error
 
     client = stage.client()
-    bad = stage.start(client.pods.wait(["pod00000"], on_change=awaited if is_async else plain))
+    options: dict[str, Any] = {
+        where.rsplit(maxsplit=1)[-1]: plain if where in {"until", "on_change"} else awaited
+    }
+    bad = stage.start(client.pods.wait(["pod00000"], **options))
     good = stage.start(client.pods.wait_ready("pod00000"))
     await stage.advance(1)
     assert bad.exception() is error

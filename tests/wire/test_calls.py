@@ -398,11 +398,11 @@ async def test_an_empty_answer_to_a_get_is_asked_for_again() -> None:
 
 
 async def test_a_view_has_its_own_limits_and_the_same_connections() -> None:
-    """`with_options` changes what it is given, for the view only; both share one connection, and one end."""
+    """`with_options` changes what it is given, for the view and its views; all share connection and end."""
     clock = ManualClock(auto=True, chance=0.0)
     async with Server([OK, OK, Hang(), Hang(), OK]) as server:
         client = make_client(server.url, clock=clock, timeout=8)
-        view = client.with_options(timeout=2, retry=RetryPolicy(attempts=1))
+        view = client.with_options(timeout=2).with_options(retry=RetryPolicy(attempts=1))
         assert await client.request("GET", PATH) == await view.request("GET", PATH)
         assert server.connections == 1
         with pytest.raises(primepods.RequestTimeoutError, match=r"timeout of 2 s \(1 attempt\)"):

@@ -80,22 +80,3 @@ async def test_settings_go_over_the_wire(clean_environment: Path, monkeypatch: p
         assert request.target == PATH
         assert request.headers["authorization"] == f"Bearer key-of-{source}"
         assert request.headers["x-prime-team-id"] == f"team-of-{source}"
-
-
-@pytest.mark.anyio
-async def test_a_view_of_a_view_is_a_view() -> None:
-    """Options add up, what is left out stays, and none of the views can close the client."""
-    async with Server(default=OK) as server, make_client(server.url, timeout=5, deadline=50) as client:
-        view = client.with_options(timeout=6).with_options(deadline=60)
-        policy = primepods.RetryPolicy(attempts=1)
-        third = view.with_options(retry=policy)
-        seen = [(v._executor.settings.timeout, v._executor.settings.deadline) for v in (client, view, third)]
-        assert seen == [(5, 50), (6, 60), (6, 60)]
-        assert (third._executor.settings.retry, view._executor.settings.retry) == (
-            policy,
-            primepods.RetryPolicy(),
-        )
-        await third.aclose()
-        await view.aclose()
-        assert await third.request("GET", PATH) == {"ok": True}
-    assert server.connections == 1

@@ -130,8 +130,8 @@ def api_command(body: Callable[..., None]) -> Callable[..., None]:
         common = {name: options.pop(name) for name in common_names}
         if common.pop("as_json", False):
             # JSON, or JSON lines if there is no JSON.
-            output: type[StrEnum] = type(options["output"])
-            formats = {member.value: member for member in output}
+            output: StrEnum = options["output"]
+            formats = {member.value: member for member in type(output)}
             options["output"] = formats.get("json") or formats["jsonl"]
         with reported_errors(ctx.command_path, verbose=common.pop("verbose")):
             for name, group in groups.items():

@@ -20,6 +20,7 @@ from .table import print_info, write
 
 _POD_PATH: Final = re.compile(r"/pods/(?!status$|history$)([^/]+)(?:/logs?)?$")
 """Path of a request about one pod, with its id."""
+_COMMAND_OR_ID: Final = re.compile(r"`[^`]*`|\b([0-9a-f]{8})[0-9a-f]{24}\b")
 SEE_LISTS: Final = "see `primepods list`, and `primepods history` for terminated pods"
 _log = logging.getLogger("primepods.cli")
 
@@ -67,10 +68,17 @@ def print_error(command: str, error: Exception | str) -> None:
 def _describe(error: Exception | str) -> str:
     if (pod_id := _missing_pod(error)) is not None:
         return f"no pod has the name or id {pod_id!r}: {SEE_LISTS}"
-    text = reword_for_shell(str(error))
+    text = _shorten_ids(reword_for_shell(str(error)))
     if isinstance(error, primepods.RateLimitError) and error.retry_after is not None:
         return f"{text} Try again in {math.ceil(error.retry_after):,} s."
     return text
+
+
+def _shorten_ids(text: str) -> str:
+    """Shorten the ids in a message for a terminal, unless they may be needed for a pod that is billed."""
+    if not sys.stderr.isatty() or "billed" in text or "running" in text:
+        return text
+    return _COMMAND_OR_ID.sub(lambda found: found[1] or found[0], text)
 
 
 def _missing_pod(error: Exception | str) -> str | None:
@@ -227,4 +235,5 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError, ValueError):
-            write(f"{reword_for_shell(self.format(record))}\n", err=True)
+            text = reword_for_shell(self.format(record))
+            write(f"{_shorten_ids(text) if record.levelno >= logging.WARNING else text}\n", err=True)

@@ -186,8 +186,5 @@ def find_node(pod: primepods.Pod, node: int) -> tuple[int, primepods.SSHTarget]:
     if target is not None:
         return number, target
     subject = f"node {node} of the pod" if node else "the pod"
-    if pod.has_failed:
-        raise CommandError(f"{subject} has no address, and the pod has failed: {pod}")
-    raise CommandError(
-        f"{subject} has no address: {pod}. If the pod is starting, wait with `primepods wait {pod.id}`"
-    )
+    advice = "" if pod.has_failed else f". If the pod is starting, wait with `primepods wait {pod.id}`"
+    raise CommandError(f"{subject} has no address: {pod}{advice}")

@@ -10,7 +10,7 @@ import primepods
 from primepods import Offer, PodSpec, Prices, ProtocolError, SpecRange
 from primepods.emulator import Emulator
 from primepods.emulator import ManualClock as EmulatorClock
-from tests.renting.shop import row, shop
+from tests.resources.shop import row, shop
 from tests.support.client import make_client
 from tests.support.server import Server, reply
 

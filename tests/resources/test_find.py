@@ -11,7 +11,7 @@ import pytest
 import primepods
 from primepods import GpuPrices, Offer, PodSpec, Prices, ProtocolError, SoldOutError, SpecRange
 from primepods._utils.gpu_names import gpu_matches, similar_gpus
-from tests.renting.shop import CLUSTER_SUMMARY, SUMMARY, Row, row, shop
+from tests.resources.shop import CLUSTER_SUMMARY, SUMMARY, Row, row, shop
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
 from tests.support.server import Answer, Received, Server, reply

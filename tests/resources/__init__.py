@@ -1,0 +1,1 @@
+"""Resources other than pods: offers, disks, SSH keys and the account."""
