@@ -57,7 +57,7 @@ class Control:
             ("DELETE", "requests", lambda _: requests.clear()),
         ]
         about_one: list[tuple[str, str, Handler]] = [
-            ("DELETE", "pods/{pod_id}", lambda _, pod_id: account.remove_pod(pod_id)),
+            ("DELETE", "pods/{pod_id}", self._remove_pod),
             ("DELETE", "faults/{number}", self._remove_fault),
         ]
         self._router = Router(
@@ -113,6 +113,9 @@ class Control:
         if arguments.get("seconds") == INFINITY:
             arguments["seconds"] = math.inf
         return _rule_row(self._plan.add(kind(**arguments), **body))
+
+    def _remove_pod(self, _request: Request, pod_id: str) -> None:
+        self._account.remove_pod(pod_id)
 
     def _remove_fault(self, _request: Request, number: str) -> None:
         rules = {str(rule.number): rule for rule in self._plan}

@@ -6,7 +6,6 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -75,6 +74,10 @@ class Results:
         """Whether nothing is missing."""
         return not any(item.is_missing or item.is_partial for item in self.items)
 
+    @property
+    def _missing(self) -> list[Result]:
+        return [item for item in self.items if item.is_missing]
+
     async def fetch_regularly(self, pod: AsyncLeasedPod, interval: float) -> None:
         """Fetch the results again and again while the command runs; show each path's first failure."""
         while True:
@@ -91,29 +94,25 @@ class Results:
         """
         for item in self.items:
             item.is_missing = True
-        is_first, pause = True, 0.0
-        while missing := [item for item in self.items if item.is_missing]:
-            if not is_first:
-                left = (self._run.record.held_until or 0.0) - time.time()
-                if left <= 0:
-                    break
-                await asyncio.sleep(min(left, pause))
-            for item in missing:
-                if not await self._fetch(pod, item, is_shown=is_first):
+        pause = 0.0
+        while True:
+            for item in self._missing:
+                if not await self._fetch(pod, item, is_shown=not pause):
                     break  # no login: the others would wait for one, too
-            missing = [item for item in missing if item.is_missing]
-            if not may_hold or pod.is_kept:
+            if not self._missing or not may_hold or pod.is_kept:
                 break
-            if missing and time.monotonic() - self.reached_at >= self._run.record.reconnect:
+            if time.monotonic() - self.reached_at >= self._run.record.reconnect:
                 self._host.problem("the pod is not held, since it cannot be reached")
                 break
-            if missing and is_first:
-                pause = self._begin_hold(pod, missing)
-            is_first = False
+            pause = pause or self._begin_hold(pod)
+            left = (self._run.record.held_until or 0.0) - time.time()
+            if left <= 0:
+                break
+            await asyncio.sleep(min(left, pause))
         if self._run.record.held_until is not None:
             self._run.save_or_tell(self._host.problem, held_until=None)
 
-    def _begin_hold(self, pod: AsyncLeasedPod, missing: Sequence[Result]) -> float:
+    def _begin_hold(self, pod: AsyncLeasedPod) -> float:
         """Say why the pod is held, unless it is not; return the seconds between two attempts."""
         record, limit = self._run.record, pod.seconds_left
         wanted = record.hold
@@ -129,9 +128,10 @@ class Results:
         is_short = seconds == record.hold and "--hold" not in record.typed
         hint = "; without a terminal, see --hold" if is_short else ""
         clock = time.strftime("%H:%M", time.localtime(time.time() + seconds))
-        paths = ", ".join(item.remote for item in missing)
+        paths = ", ".join(item.remote for item in self._missing)
         by_hand = ", ".join(
-            f"`primepods cp {self._run.name}:{item.remote} {shown_path(item.local)}`" for item in missing
+            f"`primepods cp {self._run.name}:{item.remote} {shown_path(item.local)}`"
+            for item in self._missing
         )
         self._host.info(
             f"{pod.name} is held until {clock} ({short_duration(seconds)}{hint}), for at most "

@@ -242,17 +242,15 @@ class Work:
                 outcome.reason, code = Reason.FAILED, self._host.problem(exc)
         reason = outcome.reason or Reason.COMMAND_ENDED
         has_begun = self._run.record.job is not None or self._may_have_begun
+        code = code or (record.result if reason.value.is_asked else None) or self._code(reason)
         if reason.value.is_asked:
             if not loss:
                 # The next process goes on with this end, if this one dies.
-                code = code or record.result or self._code(reason)
                 self._save(ending=reason.name, result=code)
             has_begun = await self._ask_to_end(pod, jobs, working)
         if outcome.command is not None and outcome.command.exit_code == KILLED and not reason.value.is_asked:
             cause = await _find_cause(pod, outcome.command.seconds or 0.0)
             outcome.command = attrs.evolve(outcome.command, note=cause)
-        if code is None:
-            code = self._code(reason)
         if code is None and outcome.command is not None:
             code = outcome.command.exit_code
         if not loss:

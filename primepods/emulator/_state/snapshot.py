@@ -89,7 +89,8 @@ def restore(account: Account, saved: Mapping[str, Any]) -> None:
 
 def _check_format(saved: Any) -> None:
     # A file may hold any JSON.
-    found = saved.get("format") if isinstance(saved, Mapping) else None
+    fields = cast("Fields", saved) if isinstance(saved, Mapping) else {}
+    found = fields.get("format")
     if found != FORMAT:
         raise ValueError(f"this is not a snapshot of an emulator: its format is {found!r}, not {FORMAT!r}")
 
