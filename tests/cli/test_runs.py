@@ -545,6 +545,16 @@ def test_the_name_of_a_run_means_its_pod(market: Emulator, run: Run, tmp_path: P
     assert not market.pods
 
 
+def test_a_pod_with_several_jobs_is_asked_for_one(market: Emulator, run: Run) -> None:
+    """`attach POD` lists them."""
+    with primepods.Client() as client:
+        remote = client.pods.remote(market.add_pod("train", boot_seconds=0), ssh_command=LOCAL_SSH)
+        for name in ("one", "two"):
+            remote.start("true", name=name)
+    result = run("attach", "train", *OPTIONS[2:4])
+    assert (result.exit_code, "2 jobs. Give one of train/one, train/two" in result.stderr) == (1, True)
+
+
 @pytest.mark.slow
 def test_a_lost_pod_is_replaced(market: Emulator, run: Run, tmp_path: Path) -> None:
     """As often as --restarts says; the command knows that it begins anew, and its output follows."""
