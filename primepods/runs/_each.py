@@ -164,6 +164,8 @@ class EachRunner(Runner):
         self._attempts: dict[int, int] = {}
         self._at_work = set[int]()
         self._price_hr: dict[str, float] = {}
+        # By the pod's ID, the command that removes what items have left where results are looked for.
+        self._removals: dict[str, str] = {}
         self._spent_before = 0.0
         self._running_count = 0
         self._is_limit_near = False
@@ -262,6 +264,11 @@ class EachRunner(Runner):
         if not self._is_ending:
             self._work.show_pod(f"{pod.name} is ready", pod)
             await self._work.upload(await find_nodes(pod))
+            paths = [
+                shlex.quote(path) for path in _result_paths(self._record) if not await _exists(pod, path)
+            ]
+            if paths:
+                self._removals[pod.id] = f"rm -rf -- {' '.join(paths)}"
 
     async def _do(self, client: AsyncClient, supervisor: LeaseSupervisor, number: int) -> int | None:
         """Do the work for an item; return the exit code, or ``None`` if it was ended or not begun.
@@ -292,6 +299,9 @@ class EachRunner(Runner):
         )
         self._at_work.add(number)
         try:
+            if removal := self._removals.get(pod.id):
+                # If this fails, the item does: it could fetch the results of another one.
+                await pod.run(removal)
             code = await work.do(client, supervisor, pod, is_taken_over=False)
         except PodLostError as exc:
             if self._is_ending:
@@ -416,6 +426,17 @@ class EachRunner(Runner):
             self._describe_pod(),
         ]
         return " ".join(f"{sentence}." for sentence in sentences if sentence)
+
+
+def _result_paths(record: RunRecord) -> list[str]:
+    """Return where results are looked for in the home folder; what is elsewhere may be on a shared disk."""
+    found = [path.removeprefix("~/") for remote, _ in record.downloads for path in record.sources(remote)]
+    return [path for path in found if path[:1] not in {"/", "~"} and ".." not in path.split("/")]
+
+
+async def _exists(pod: AsyncLeasedPod, path: str) -> bool:
+    quoted = shlex.quote(path)
+    return (await pod.run(f"[ -e {quoted} ] || [ -L {quoted} ] || echo none")).stdout == ""
 
 
 async def _delete(lease: AsyncLease) -> None:

@@ -61,6 +61,22 @@ def test_twelve_items_on_three_pods(market: Emulator, run: Run) -> None:
     assert (orders(market), len(market.pods)) == (3, 0)
 
 
+@pytest.mark.parametrize("words", [[], ["--upload", "data:work"]])
+def test_an_item_never_gets_the_results_of_another(market: Emulator, run: Run, words: list[str]) -> None:
+    """The second item on the pod writes nothing, and fails; what was uploaded stays for all."""
+    Path("data").mkdir()
+    Path("data/kept").touch()
+    words = [*words, *(["--download", "kept"] if words else []), "--download", "out:results"]
+    line = "[ {} = b ] || echo {} >out"
+    result = run("run", *OPTIONS, *each(*"abc"), "--pods", "1", *words, "--", line)
+    assert result.exit_code == 1, result.output
+    assert {path.parent.name: path.read_text() for path in Path("results").glob("*/out")} == {
+        "1": "a\n",
+        "3": "c\n",
+    }
+    assert "Of 3 items, 2 succeeded, 1 failed." in result.stderr
+
+
 @pytest.mark.parametrize(
     ("command", "item", "filled"),
     [
