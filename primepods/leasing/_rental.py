@@ -367,9 +367,9 @@ class Rental(PodOrder):
                         break
                     except (PrimePodsError, ValueError) as exc:
                         failures += 1
+                        # Log first, since reading the history may take long.
+                        self._note_failure(exc, problem)
                         is_missing = isinstance(exc, errors.NotFoundError)
-                        if not is_missing or failures > 1:  # the history may tell of its end
-                            self._note_failure(exc, problem)
                         if is_missing and has_ended(self.name, pod_id, await read_ended_pods(client.pods)):
                             self.state = OrderState.ENDED
                             break
