@@ -54,7 +54,10 @@ def create_staging(target: Path) -> tuple[Path, int]:
         if folder != target and os.path.lexists(folder):
             raise TransferError(f"{folder} is not a folder. Nothing was changed.")
         folder = folder.parent
-    for path in folder.glob(f"{_PREFIX}*/lock") if has_locks() else ():
+    if not has_locks():
+        # There, an open file would prevent the deletion of its folder.
+        return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder)), -1
+    for path in folder.glob(f"{_PREFIX}*/lock"):
         with suppress(OSError):
             if (lock := lock_file(path, attempts=1)) >= 0:
                 shutil.rmtree(path.parent, ignore_errors=True)
@@ -65,9 +68,11 @@ def create_staging(target: Path) -> tuple[Path, int]:
             lock = lock_file(staging / "lock")
         except OSError:  # this disk has no locks
             return staging, -1
-        # Another process may have found the file before it was locked.
-        if lock >= 0 and (staging / "lock").exists():
-            return staging, lock
+        if lock >= 0:
+            if (staging / "lock").exists():
+                return staging, lock
+            # Another process has found the file before it was locked, and deleted the folder.
+            os.close(lock)
 
 
 def place(staged: Path, target: Path) -> None:

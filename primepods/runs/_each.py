@@ -163,6 +163,8 @@ class EachRunner(Runner):
         # Numbers of the items at work, with the number of their pods so far.
         self._attempts: dict[int, int] = {}
         self._at_work = set[int]()
+        # Numbers of the items that were asked to end, and whose results were fetched then.
+        self._fetched_early = set[int]()
         self._price_hr: dict[str, float] = {}
         # By the pod's ID, the command that removes what items have left where results are looked for.
         self._removals: dict[str, str] = {}
@@ -223,9 +225,8 @@ class EachRunner(Runner):
             )
             for name in self._run.open_leases
         ]
-        self._host.info(
-            "Deleting the pods of the process that has died: the items without a result begin again"
-        )
+        then = "what its items had saved is lost" if self._is_stopping else "its unfinished items begin again"
+        self._host.info(f"Deleting the pods of the process that has died: {then}")
         await asyncio.gather(*(_delete(lease) for lease in leases if lease is not None))
         self._run.save(spent=self._run.cost(), leased_at=None, lease_files=self._run.open_leases)
         self.must_take_over = False
@@ -314,7 +315,11 @@ class EachRunner(Runner):
             raise ConnectionLostError(f"{pod.name} cannot be reached.", pod_id=pod.id)
         self._are_fetched = self._are_fetched and work.outcome.results.are_complete
         self._is_limit_near = self._is_limit_near or reason is Reason.LIMIT_NEAR
-        return None if reason in {Reason.INTERRUPTED, Reason.LIMIT_NEAR} else code
+        if reason not in {Reason.INTERRUPTED, Reason.LIMIT_NEAR}:
+            return code
+        if record.downloads and work.outcome.results.are_complete:
+            self._fetched_early.add(number)
+        return None
 
     async def _write(self, stream: Stream, line: bytes) -> None:
         """Write a line of output; while the disk here is full, it waits."""
@@ -411,17 +416,23 @@ class EachRunner(Runner):
 
     def verdict(self, exit_code: int) -> str:
         """Return how the run has ended: items, results, cost, and whether a pod is left."""
-        if self._pool is None and not self._results:
+        if self._pool is None and not self._results and self._record.job is None:
             return ""
         total, done, failed = len(self._items), len(self._results), self._failed_count
-        ends = {"succeeded": done - failed, "failed": failed, "without a result": total - done}
+        fetched_early = len(self._fetched_early - self._results.keys())
+        ends = {
+            "succeeded": done - failed,
+            "failed": failed,
+            "ended early with results": fetched_early,
+            "without a result": total - done - fetched_early,
+        }
         reason = self.interruptions.phrase if self.interruptions.count else ""
         reason = "its limit was near" if self._is_limit_near else reason
         folders = ", ".join(f"{shown_path(local).rstrip('/')}/ITEM" for _, local in self._record.downloads)
         sentences = [
             f"{self._run.name}: {reason and f'{reason}, '}exit code {exit_code}",
             f"Of {total} items, {', '.join(f'{n} {end}' for end, n in ends.items() if n)}",
-            f"Results in {folders}" if folders and done else "",
+            f"Results in {folders}" if folders and (done or fetched_early) else "",
             f"Cost about {money(self._run.cost())}",
             self._describe_pod(),
         ]

@@ -177,10 +177,8 @@ class Work:
                 await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
                 if working.done() and isinstance(working.exception(), ConnectionLostError | LoginError):
                     # Of a lost pod, the connection may end before the API shows the loss.
-                    others, timeout = (
-                        reasons.keys() - {working},
-                        2 * LOSS_CHECK_FACTOR * record.lease["interval"],
-                    )
+                    others = [task for task in reasons if task is not working]
+                    timeout = 2 * LOSS_CHECK_FACTOR * record.lease["interval"]
                     await asyncio.wait(others, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                     if lost.done():
                         del reasons[working]

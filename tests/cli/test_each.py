@@ -256,13 +256,28 @@ def test_stop_ends_all_items(market: Emulator, run: Run, tmp_path: Path, now: li
     process.communicate(timeout=60)
     stopped = run("stop", name, *now)
     assert stopped.exit_code == 0, stopped.stderr
-    verdict = f"{name}: it was stopped, exit code 130. Of 5 items, 1 failed, 4 without a result. "
-    assert verdict in stopped.stderr
+    others = "4 without a result" if now else "3 ended early with results, 1 without a result"
+    assert f"{name}: it was stopped, exit code 130. Of 5 items, 1 failed, {others}. " in stopped.stderr
     fetched = {path.parent.name for path in Path("results").glob("*/out")}
     assert fetched == ({"1"} if now else set("1234"))
     assert stopped.stderr.endswith(" No pod is left.\n")
     assert (orders(market), len(market.pods)) == (3, 0)
     assert (row(run)["state"], row(run)["exit_code"]) == ("ended", 130)
+
+
+@pytest.mark.slow
+def test_stop_of_a_run_whose_process_has_died_says_what_is_lost(
+    market: Emulator, run: Run, tmp_path: Path
+) -> None:
+    """Its pods are deleted, no item begins again, and what they had saved is said to be lost."""
+    process, name = live(tmp_path, "-d")
+    process.communicate(timeout=60)
+    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    wait_for(lambda: row(run)["state"] == "interrupted")
+    stopped = run("stop", name)
+    assert "has died: what its items had saved is lost" in stopped.stderr
+    assert "Of 5 items, 1 failed, 4 without a result. " in stopped.stderr
+    assert (orders(market), len(market.pods), row(run)["state"]) == (3, 0, "ended")
 
 
 @pytest.mark.slow
@@ -277,8 +292,8 @@ def test_before_a_limit_the_items_at_work_are_saved(market: Emulator, run: Run, 
     record.write_text(json.dumps(aged), encoding="utf-8")
     taken = run("attach", name)
     assert taken.exit_code == 5, taken.output
-    verdict = f"{name}: its limit was near, exit code 5. Of 5 items, 1 failed, 4 without a result. "
-    assert verdict in taken.stderr
+    others = "3 ended early with results, 1 without a result"
+    assert f"{name}: its limit was near, exit code 5. Of 5 items, 1 failed, {others}. " in taken.stderr
     assert {path.read_text() for path in Path("results").glob("[234]/out")} == {"saved\n"}
     assert (orders(market), len(market.pods)) == (6, 0)
 
