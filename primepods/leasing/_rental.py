@@ -367,9 +367,9 @@ class Rental(PodOrder):
                         break
                     except (PrimePodsError, ValueError) as exc:
                         failures += 1
-                        # Log first, since reading the history may take long.
-                        self._note_failure(exc, problem)
                         is_missing = isinstance(exc, errors.NotFoundError)
+                        # Note it first, since reading the history may take long, or tell of the pod's end.
+                        self._note_failure(exc, problem, is_logged=not is_missing or failures > 1)
                         if is_missing and has_ended(self.name, pod_id, await read_ended_pods(client.pods)):
                             self.state = OrderState.ENDED
                             break
@@ -474,10 +474,10 @@ class Rental(PodOrder):
         problem = "was accepted, but the pod was not gone" if accepted_at < math.inf else "was not accepted"
         return f"its deletion {problem} in time{self._last_failure}"
 
-    def _note_failure(self, error: Exception, problem: str) -> None:
+    def _note_failure(self, error: Exception, problem: str, *, is_logged: bool = True) -> None:
         """Record an error; log at most one in a minute."""
         self._last_failure = f"; the last failure: {str(error).rstrip('.')}"
-        if self._clock.time() >= self._logged_at + _LOG_INTERVAL:
+        if is_logged and self._clock.time() >= self._logged_at + _LOG_INTERVAL:
             self._logged_at = self._clock.time()
             _log.warning("%s %s: %s", self.label, problem, error)
 
