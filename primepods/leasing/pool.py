@@ -243,6 +243,8 @@ class PoolSupervisor:
         self._members: dict[asyncio.Task[None], LeaseSupervisor] = {}
         # Members that will take a job: they rent, or wait for one.
         self._free: dict[asyncio.Task[None], None] = {}
+        # Members that have a pod that can be used.
+        self._ready: dict[asyncio.Task[None], None] = {}
         # Ends when a pool with members may rent again, after a failed rental.
         self._renting_pause: asyncio.Task[None] | None = None
         # Whether `setup` has succeeded on a pod.
@@ -419,9 +421,12 @@ class PoolSupervisor:
                 try:
                     is_used = await self._set_up(supervisor)
                     if is_used:
+                        self._ready[member] = None
+                        self._wake()
                         await self._take_jobs(member, supervisor, pod)
                 finally:
                     # Another member takes the jobs while this one's pod is deleted.
+                    self._ready.pop(member, None)
                     self._free.pop(member, None)
                     self._rent_by_need()
         except PrimePodsError as exc:
@@ -458,7 +463,7 @@ class PoolSupervisor:
             await asyncio.wait({losing})
 
     def _go_on_without(self, error: Exception) -> None:
-        """Go on with the other members, and rent no pod for a minute; without other members, fail."""
+        """Go on with the other members, and rent no pod for a while; without other members, fail."""
         if len(self._members) == 1:
             self._fail(error)
             return
@@ -469,6 +474,9 @@ class PoolSupervisor:
 
     async def _pause_renting(self) -> None:
         await self._clock.sleep(_RENT_PAUSE)
+        # Otherwise, members that fail could follow each other for ever.
+        while not self._ready:
+            await self._changed.wait()
         self._renting_pause = None
         self._rent_by_need()
 

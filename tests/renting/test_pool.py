@@ -146,6 +146,17 @@ async def test_a_pool_grows_again_after_a_refusal(folder: Path) -> None:
                 await reading
 
 
+async def test_a_market_without_a_usable_pod_ends_the_work(folder: Path) -> None:
+    """Pods that fail at different times are not replaced for ever while none can be used."""
+    async with stage(folder, boot_seconds=1e6) as it:
+        it.emulator.faults.add(Status(402), on="create", times=1)
+        async with it.client.pods.pool(it.spec, size=2, ready_timeout=300.0) as pool:
+            with pytest.raises(primepods.WaitTimeoutError):
+                async with it.clock.timeout_at(it.clock.time() + 3600):
+                    await anext(pool.map(doubling(it), range(4)))
+        assert (it.orders(), it.running()) == (2, [])
+
+
 @pytest.mark.parametrize("is_booting", [True, False])
 async def test_waiting_for_a_pod_can_be_cancelled(folder: Path, is_booting: bool) -> None:
     """At once, while the pod boots and while other work has it; the pool is usable after it."""
