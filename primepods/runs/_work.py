@@ -526,9 +526,11 @@ async def _all(work: Iterable[Coroutine[Any, Any, object]]) -> None:
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks, and wait for their end."""
-    tasks = [task for task in tasks if not task.done()]
+    """Cancel tasks, and wait for their end; ignore their errors."""
+    tasks = list(tasks)
     for task in tasks:
+        # Read the error also if this call is cancelled: asyncio would log it.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
         task.cancel()
     if tasks:
         await asyncio.wait(tasks)
