@@ -1,4 +1,4 @@
-"""Decoders of responses about single pods and disks, and of statuses, deletions and logs."""
+"""Decoders of responses about single pods, and of statuses, deletions and logs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import attrs
 
 from .._utils.strict_json import is_list, is_object, show
 from ..models import Pod, PodState, PodStatus
-from ..models.account import Disk
 from .fields import DecodeError, as_text, wrong_type
 from .rows import as_object, decode_item, rows_of
 
@@ -19,12 +18,6 @@ _LOG_KEYS: Final = ("logs", "log", "data")
 def decode_pod(data: Any, pod_id: str) -> Pod:
     """Decode the response to ``GET /pods/{id}``."""
     return decode_item(data, Pod, pod_id)
-
-
-def decode_disk_users(data: Any, disk_id: str) -> Disk:
-    """Decode only a disk's id, pods and clusters from the response to ``GET /disks/{id}``."""
-    row = as_object(data)
-    return decode_item({key: row[key] for key in ("id", "pods", "clusters") if key in row}, Disk, disk_id)
 
 
 def decode_statuses(data: Any) -> tuple[list[PodStatus], list[DecodeError]]:

@@ -13,8 +13,7 @@ from typing import Any, Final
 import attrs
 
 from .._decoding.objects import wire_names
-from .._decoding.pods import decode_disk_users
-from .._decoding.rows import decode_item
+from .._decoding.rows import as_object, decode_item
 from .._http.executor import RequestExecutor
 from .._http.request import DISKS, Request, item_path, item_request
 from .._operations import as_operation
@@ -148,7 +147,7 @@ class AsyncDisks:
         check_flag("missing_ok", missing_ok)
         disk_id = _id_of(disk_id)
         try:
-            decode = partial(decode_disk_users, disk_id=disk_id)
+            decode = partial(_decode_users, disk_id=disk_id)
             disk = await self._executor.call(item_request("GET", disk_id, DISKS), decode)
         except NotFoundError:
             # With `missing_ok`, one 404 is not enough: the deletion decides.
@@ -266,6 +265,12 @@ def _id_of(disk: str | Disk) -> str:
 def _wait_error(kind: type[WaitError], disk_id: str, message: str, *, is_ending: bool = False) -> WaitError:
     remedy = "" if is_ending else f"It may be billed until you delete it: `disks.delete({disk_id!r})`."
     return kind(message, statuses={}, pending=(disk_id,), remedy=remedy)
+
+
+def _decode_users(data: Any, disk_id: str) -> Disk:
+    """Decode only a disk's id, pods and clusters: no other field must prevent its deletion."""
+    row = as_object(data)
+    return decode_item({key: row[key] for key in ("id", "pods", "clusters") if key in row}, Disk, disk_id)
 
 
 async def describe_disks(executor: RequestExecutor, disk_ids: Sequence[str]) -> str:
