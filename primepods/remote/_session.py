@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import signal
@@ -78,16 +79,30 @@ class Session:
                 raw_stdout = our_ends.enter_context(os.fdopen(reader, "rb"))
             # ssh gets its own process group, so that Ctrl-C does not reach it, and `_kill_ssh` also ends the
             # processes that ssh has started.
-            process = await anyio.open_process(
-                make_argv(bootstrap(mark)),
-                stdin=stdin_of_child,
-                stdout=stdout_of_child,
-                stderr=PIPE,
-                env=environment_without_key(),
-                start_new_session=True,
+            opening = asyncio.ensure_future(
+                anyio.open_process(
+                    make_argv(bootstrap(mark)),
+                    stdin=stdin_of_child,
+                    stdout=stdout_of_child,
+                    stderr=PIPE,
+                    env=environment_without_key(),
+                    start_new_session=True,
+                )
             )
+            cancelled: asyncio.CancelledError | None = None
+            # If cancelled, asyncio would wait for the end of a process that waits for the end of its input.
+            with anyio.CancelScope(shield=True):
+                while not opening.done():
+                    try:
+                        await asyncio.wait({opening})
+                    except asyncio.CancelledError as exc:
+                        cancelled = exc
+            session = cls(opening.result(), mark, stdin, raw_stdout)
             our_ends.pop_all()  # the session closes them
-            return cls(process, mark, stdin, raw_stdout)
+            if cancelled is not None:
+                await session.aclose()
+                raise cancelled
+            return session
 
     async def wait_ready(self) -> bool:
         """Wait until the shell on the pod reads a script; return ``False`` if the connection ends first."""

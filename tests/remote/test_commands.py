@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import primepods
-from primepods import CommandResult, OutputLine
+from primepods import CommandResult, OutputLine, SSHTarget
 from primepods.remote import AsyncRemote
 from tests.support.eventually import eventually
 
@@ -122,6 +122,20 @@ async def test_a_cancelled_command_ends_on_the_pod(
     with pytest.raises(asyncio.CancelledError):
         await task
     await eventually_ended(*pids)
+
+
+async def test_a_call_can_be_cancelled_while_its_ssh_starts() -> None:
+    """At each step: it does not wait for a process of that `ssh` which waits for its input."""
+    options = {"ssh_command": "sh -c 'exec 3<&0; setsid cat <&3 & wait' ssh"}
+    remote = Pod(SSHTarget("root", "198.18.0.9", 22), Path(), options).remote()
+    for steps in range(16):
+        task = asyncio.create_task(remote.run("true"))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        time.sleep(0.03)  # noqa: ASYNC251 - the loop is slow: its `ssh` is ahead of it
+        task.cancel()
+        async with asyncio.timeout(5):
+            await asyncio.wait({task})
 
 
 async def test_a_command_that_takes_too_long_is_stopped(pod: Pod, remote: AsyncRemote) -> None:
