@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import attrs
@@ -379,6 +380,24 @@ def test_a_hold_ends_on_time_though_another_process_goes_on_with_it(market: Emul
     wait_for(lambda: any(record["held_until"] for record in records(tmp_path)))
     life.age(lambda _: {"held_until": time.time() + 1})
     _, err = life.process.communicate(timeout=30)
+    assert (life.process.returncode, list(market.pods)) == (3, []), err
+
+
+def test_the_time_before_a_take_over_counts_once(market: Emulator, tmp_path: Path) -> None:
+    """Forty minutes of an hour leave twenty, in which the command ends."""
+    line = "echo 1 | tee out; until [ -e go ]; do sleep 0.1; done; exit 3"
+    life = live(tmp_path, "--max-hours", "60m", line=line)
+
+    def let_pass(record: dict[str, float]) -> dict[str, float]:
+        file = tmp_path / "state" / str(record["lease_file"])
+        lease = json.loads(file.read_text(encoding="utf-8").splitlines()[-1])
+        ordered_at = datetime.fromisoformat(lease["ordered_at"]) - timedelta(minutes=40)
+        file.write_text(json.dumps(lease | {"ordered_at": ordered_at.isoformat()}), encoding="utf-8")
+        return {name: record[name] - 40 * 60 for name in ("began_at", "leased_at")}
+
+    life.age(let_pass)
+    go(tmp_path)
+    _, err = life.process.communicate(timeout=60)
     assert (life.process.returncode, list(market.pods)) == (3, []), err
 
 

@@ -78,6 +78,12 @@ async def test_a_port_of_the_pod_is_one_of_this_machine(pod: Pod, web: int) -> N
     assert not can_connect(forward.local_port)
 
 
+async def test_a_host_may_be_an_ipv6_address(openssh: Pod) -> None:
+    """In brackets, without which ssh would refuse to forward."""
+    async with openssh.remote().forward(8888, host="::1") as forward:
+        assert can_connect(forward.local_port)
+
+
 async def test_a_forward_and_a_job_survive_a_cut(
     server: SSHServer, web: int, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -229,6 +229,22 @@ async def test_a_stopped_command_has_its_grace(emulated: Pod) -> None:
     assert (await job.wait(check=False)).stdout == "saved\n"
 
 
+async def test_a_second_stop_sends_no_second_sigterm(emulated: Pod) -> None:
+    """It waits for the command, which may take another signal for an order to save nothing."""
+    line = "trap 'echo told' TERM; touch begun; until [ -e go ]; do sleep 0.05; done"
+    job = await emulated.remote().start(line)
+    await eventually((emulated.home / "begun").exists)
+    stopper = emulated.home / ".primepods/jobs" / job.name / "stopping"
+    first = asyncio.create_task(job.stop(grace=60.0))
+    await eventually(lambda: stopper.exists() and stopper.read_text())
+    pid = stopper.read_text()
+    second = asyncio.create_task(job.stop(grace=60.0))
+    await eventually(lambda: stopper.read_text() not in {"", pid})
+    (emulated.home / "go").touch()
+    assert await first == await second
+    assert (await job.wait()).stdout == "told\n"
+
+
 @pytest.mark.slow
 async def test_what_is_not_there_or_taken_is_told(emulated: Pod) -> None:
     """With what there is, and what to do."""
@@ -248,6 +264,7 @@ async def test_what_is_not_there_or_taken_is_told(emulated: Pod) -> None:
         await remote.job("tarin").state()
     with pytest.raises(primepods.JobError, match="nowhere"):
         await remote.start("true", cwd="nowhere", name="other")
+    await remote.start("true", name="other")
     with pytest.raises(primepods.CommandTimeoutError, match=r"was not seen within 1 s\. The job was not"):
         await job.wait(timeout=1)
     folder = emulated.home / ".primepods" / "jobs" / "train"
@@ -263,7 +280,7 @@ async def test_what_is_not_there_or_taken_is_told(emulated: Pod) -> None:
     state = await job.state()
     assert (state.is_running, state.exit_code) == (False, None)
     await job.stop(grace=0)
-    assert len(await remote.jobs()) == 12
+    assert len(await remote.jobs()) == 13
 
 
 class CancelAt:

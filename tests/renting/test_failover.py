@@ -34,6 +34,9 @@ FIRST_FAILS: dict[str, Callable[[Stage], object]] = {
     "dearer than agreed": lambda it: it.emulator.faults.add(
         Edit(put={"priceHr": 1_000.0}), on="create", times=1
     ),
+    "dearer once it runs": lambda it: it.emulator.faults.add(
+        Edit(put={"data.0.costPerHr": 1_000.0, "data.0.priceHr": 1_000.0}), on="status", times=1
+    ),
     "failed boot": lambda it: it.emulator.faults.add(
         Edit(put={"data.0.status": "ERROR"}), on="status", times=1
     ),

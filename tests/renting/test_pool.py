@@ -96,7 +96,11 @@ async def test_the_item_of_a_lost_pod_is_tried_on_another(folder: Path, retries:
         assert it.running() == []
 
 
-async def test_a_pod_that_loses_an_item_is_not_used_again(folder: Path) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [primepods.ConnectionLostError("cut", pod_id="a"), primepods.LoginError("refused", pod_id="a", said="")],
+)
+async def test_a_pod_that_loses_an_item_is_not_used_again(folder: Path, error: Exception) -> None:
     """The API shows it as active, but a command that it may still run would disturb the next one."""
     async with stage(folder) as it:
         used: list[str] = []
@@ -104,7 +108,7 @@ async def test_a_pod_that_loses_an_item_is_not_used_again(folder: Path) -> None:
         async def work(pod: AsyncLeasedPod, item: int) -> int:
             used.append(pod.id)
             if len(used) == 1:
-                raise primepods.ConnectionLostError("cut", pod_id=pod.id)
+                raise error
             return item
 
         async with it.client.pods.pool(it.spec, size=1) as pool:
