@@ -18,6 +18,7 @@ import primepods
 
 from ._shared.command import BaseUrl, Context, Team, Timeout, Verbose
 from ._shared.errors import EXIT_CODES, ExitCode, print_error
+from ._shared.table import paint
 
 _ALIASES = {
     "ls": "list",
@@ -88,8 +89,26 @@ _COMMANDS = {
 """Panel in the help (``None`` for a hidden command) and function of each command."""
 
 
+def _format_options(self: Any, ctx: Any, formatter: Any) -> None:
+    """Write a section of the help for each panel; for typer's own panels, rich would be imported."""
+    sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+    for parameter in self.get_params(ctx):
+        panel = "Arguments" if isinstance(parameter, TyperArgument) else "Options"
+        if record := parameter.get_help_record(ctx):
+            sections.setdefault(getattr(parameter, "rich_help_panel", None) or panel, []).append(record)
+    for name in self.list_commands(ctx) if isinstance(self, _Root) else ():
+        if title := _COMMANDS[name][0]:
+            sections.setdefault(title, []).append((name, _help(_load(name)).partition("\n\n")[0]))
+    for title, records in sections.items():
+        if records:
+            with formatter.section(title):
+                formatter.write_dl([(paint(name, "bold"), text) for name, text in records])
+
+
 class _Command(TyperCommand):
     """Command whose help refers to the main help for the options of the panel Connection."""
+
+    format_options = _format_options
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse words of a COMMAND before its `--`: a shell puts them there for an unquoted pattern."""
@@ -113,19 +132,25 @@ class _Command(TyperCommand):
         return parameters
 
 
+def _load(name: str) -> Callable[..., None]:
+    """Import a command's module, and return the command's function."""
+    module, _, function = _COMMANDS[name][1].rpartition(".")
+    body: Callable[..., None] = getattr(import_module(f".{module}", __package__), function)
+    return body
+
+
 @cache
 def _build_command(name: str) -> Any:
-    """Import a command's module, and return the command."""
-    panel, path = _COMMANDS[name]
-    module, _, function = path.rpartition(".")
-    body = getattr(import_module(f".{module}", __package__), function)
-    single = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    single.command(name, cls=_Command, rich_help_panel=panel, help=_help(body), hidden=panel is None)(body)
+    body = _load(name)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(name, cls=_Command, help=_help(body), hidden=_COMMANDS[name][0] is None)(body)
     return typer.main.get_command(single)
 
 
 class _Root(TyperGroup):
     """Group of all commands, with aliases, hints, and usage errors of one line."""
+
+    format_options = _format_options
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -223,7 +248,9 @@ def _no_type(**_: object) -> str:
 
 
 def _process_value(parameter: Any, process: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
-    """Return a default unchanged, and process other values: to check one, typer imports pydantic."""
+    """Return defaults, and words that TAB completes, unchanged: to check others, typer imports pydantic."""
+    if ctx.resilient_parsing:
+        return value
     is_default = value is parameter.default and isinstance(value, float | StrEnum | None)
     if parameter.required or not is_default:
         return process(ctx, value)
@@ -250,9 +277,9 @@ def _show_version(wanted: object) -> None:
 
 
 def _help(command: Callable[..., None]) -> str:
-    """Return a command's docstring as help; join the lines of paragraphs without indented lines."""
+    """Return a command's docstring as help, where only paragraphs without indented lines are wrapped."""
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
-    return "\n\n".join(text if "\n  " in text else text.replace("\n", " ") for text in paragraphs)
+    return "\n\n".join(f"\b\n{text}" if "\n  " in text else text.replace("\n", " ") for text in paragraphs)
 
 
 _EPILOG = (
@@ -266,8 +293,8 @@ app: typer.Typer = typer.Typer(
     cls=_Root,
     invoke_without_command=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 
 

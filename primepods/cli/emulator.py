@@ -101,7 +101,7 @@ def command(
 
     Examples:
       primepods emulator --pods 20 -- primepods list
-      primepods emulator -- primepods run --gpu-type H100 -- nproc   # runs on this machine
+      primepods emulator -- primepods run --gpu-type H100 -- nproc  # runs here
       primepods emulator --failure-rate 0.2 --speed 60 -- pytest
     """
     import asyncio

@@ -34,7 +34,7 @@ def command_sections() -> str:
 def _section(usage: str, command: Any, common: set[tuple[str, str]]) -> str:
     shown = [one for one in command.params if not one.hidden and (one.name, one.help) not in common]
     parts = [f"## {command.name or 'primepods'}", f"```text\n{usage}\n```"]
-    for paragraph in (command.help or "").split("\n\n"):
+    for paragraph in (command.help or "").replace("\b\n", "").split("\n\n"):
         text, *examples = paragraph.split("\n  ")
         parts += [_markdown(text), *(["```text\n" + "\n".join(examples) + "\n```"] if examples else [])]
     # A panel of the help is a table; what has none comes first, as there.

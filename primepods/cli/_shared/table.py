@@ -161,10 +161,10 @@ def has_colour(*, err: bool = False) -> bool:
     """Return whether stdout (with ``err``, stderr) is a terminal with colours."""
     if not (sys.stderr if err else sys.stdout).isatty():
         return False
-    from rich.console import Console
+    from primepods.config import environment_variable
 
-    console = Console(force_terminal=True)
-    return not console.no_color and not console.is_dumb_terminal
+    terminal = environment_variable("TERM") or ""
+    return not environment_variable("NO_COLOR") and terminal.lower() not in {"dumb", "unknown"}
 
 
 def _clean(row: Cells) -> list[Cell]:

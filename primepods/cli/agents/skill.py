@@ -13,7 +13,8 @@ def command() -> None:
     """Print a SKILL.md for agents, with advice on the commands and rules about money.
 
     Examples:
-      mkdir -p .claude/skills/primepods && primepods skill >.claude/skills/primepods/SKILL.md
+      mkdir -p .claude/skills/primepods
+      primepods skill >.claude/skills/primepods/SKILL.md
     """
     from importlib.resources import files
 

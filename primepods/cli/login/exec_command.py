@@ -68,7 +68,7 @@ def command(
       primepods exec train -- nvidia-smi
       primepods exec -it train -- python
       primepods exec --all-nodes cluster -- torchrun --nproc-per-node 8 train.py
-      primepods exec train --env HF_TOKEN -- 'cd work && python train.py 2>&1 | tee log'
+      primepods exec train -- 'cd work && python train.py | tee log'
     """
     if all_nodes and (tty or stdin or login.node):
         raise CommandError("--all-nodes cannot be combined with --node, --stdin or --tty", ExitCode.USAGE)

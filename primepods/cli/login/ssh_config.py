@@ -39,7 +39,7 @@ def command(
     update this file. With --install again, the file has exactly the pods that are ready now.
 
     Examples:
-      primepods ssh-config --install              # then: ssh pod_NAME, rsync, scp, code
+      primepods ssh-config --install  # then: ssh pod_NAME, rsync, scp, code
       primepods ssh-config --uninstall
     """
     from primepods.remote import uninstall_hosts

@@ -281,8 +281,9 @@ def command(
     Examples:
       primepods run --gpu-type H100 --gpu-count 8 --max-price 20 --max-hours 2 \
         --upload . --exclude .git --download out/:results/ -- python train.py
-      primepods run --gpu-type A100 --env HF_TOKEN -- 'nvidia-smi && python -c "import torch"'
-      primepods run --gpu-type H100 --each rates.txt --pods 4 --max-spend 50 -- python train.py --lr {}
+      primepods run --gpu-type A100 -- 'nvidia-smi && python -c "import torch"'
+      primepods run --gpu-type H100 --each rates.txt --pods 4 --max-spend 50 \
+        -- python train.py --lr {}
     """
     import primepods
     from primepods.config import environment_variable
