@@ -24,6 +24,7 @@ from prefect.states import Completed, Pending
 from pydantic import SecretStr
 
 import primepods
+from primepods._utils.unique_names import unique_name
 from primepods.emulator import Emulator, Reset, Status
 from primepods.prefect import PrimeCredentials, PrimePodJobConfiguration, PrimePodWorker
 from primepods.prefect._configuration import flow_run_id_of, new_pod_name_prefix
@@ -133,7 +134,7 @@ async def test_a_pod_that_cannot_be_taken_over(
     (tmp_path / "file").touch()
     monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "file"))
     run = pod_run(configure())
-    emulator.add_pod(f"{run.configuration.pod_name_prefix}-0123456789")
+    emulator.add_pod(unique_name(run.configuration.pod_name_prefix))
     async with run.configuration.get_client() as client:
         [run.pod] = [pod async for pod in client.pods.list()]
     with anyio.fail_after(10), pytest.raises(primepods.ConfigError):
