@@ -7,10 +7,11 @@ from datetime import datetime
 from enum import Enum
 from functools import reduce
 from importlib import import_module
+from operator import or_
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from .plain import shown_fields
+from .plain import derived_types, shown_fields
 
 
 def core_schema_of(model: Any, source: Any, handler: Any) -> Any:
@@ -26,8 +27,7 @@ def core_schema_of(model: Any, source: Any, handler: Any) -> Any:
     type_arguments = dict(zip(getattr(model, "__parameters__", ()), get_args(source), strict=False))
     hints = get_type_hints(model)
     key_types = {name: hints[name] for name in shown_fields(model)}
-    # A model whose `to_dict` adds keys lists their types in `_DERIVED`.
-    key_types |= dict(getattr(model, "_DERIVED", ()))
+    key_types |= derived_types(model)
     fields: dict[str, Any] = {}
     for name, hint in key_types.items():
         schema = handler.generate_schema(_plain_type(hint, type_arguments))
@@ -46,15 +46,11 @@ def _plain_type(hint: Any, type_arguments: Mapping[Any, Any]) -> Any:
         return type_arguments.get(hint, Any)
     parts = [_plain_type(part, type_arguments) for part in get_args(hint) if part is not ...]
     if isinstance(hint, UnionType):
-        return reduce(_union, parts)
+        return reduce(or_, parts)
     if get_origin(hint) in {tuple, Mapping}:
         container: Any = list if get_origin(hint) is tuple else dict
         return container[*parts]
     return str if _is_text(hint) else hint
-
-
-def _union(left: Any, right: Any) -> Any:
-    return left | right
 
 
 def _is_text(hint: Any) -> bool:

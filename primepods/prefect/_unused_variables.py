@@ -37,8 +37,8 @@ def find_problems(
     return [
         *_value_problems(values, used, fields),
         *(
-            f"The work pool's base job template has a default of {name!r}, which its `job_configuration` does "
-            f"not use{_hint(name, used)}"
+            f"The work pool's base job template has a default of {name!r}, which its `job_configuration` "
+            f"does not use{_hint(name, used)}"
             for name, schema in variables.items()
             if schema.get("default") is not None and name not in used | _PREFECT_VARIABLES
         ),
