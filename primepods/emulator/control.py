@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import attrs
 
@@ -16,11 +16,11 @@ from ._api.http import Request, Response, ResponseError, detail, encode, ok
 from ._api.router import Handler, Route, Router
 from ._api.validation import Check, json_body, number, object_of, string
 from ._state.account import Account
-from .faultplan import Rule
+from ._state.pods import PodOverrides
+from ._state.snapshot import dump, restore
+from .faultplan import FaultPlan, Rule
 from .faults import KINDS
-
-if TYPE_CHECKING:
-    from .emulator import Emulator
+from .requestlog import RequestLog
 
 PREFIX = "/_emulator/"
 INFINITY = "inf"
@@ -30,25 +30,26 @@ INFINITY = "inf"
 class Control:
     """The control routes of one emulator."""
 
-    def __init__(self, emulator: Emulator, api: Api, account: Account) -> None:
-        self._emulator = emulator
+    def __init__(
+        self, api: Api, account: Account, faults: FaultPlan, requests: RequestLog, reset: Callable[[], None]
+    ) -> None:
         self._api = api
         self._account = account
-        faults, requests = emulator.faults, emulator.requests
+        self._plan = faults
         routes: list[tuple[str, str, Callable[[Request], object]]] = [
-            ("GET", "state", lambda _: emulator.snapshot()),
-            ("PUT", "state", lambda request: emulator.restore(_body(request))),
-            ("POST", "reset", lambda _: emulator.reset()),
+            ("GET", "state", lambda _: dump(account)),
+            ("PUT", "state", lambda request: restore(account, _body(request))),
+            ("POST", "reset", lambda _: reset()),
             ("POST", "advance", self._advance),
             ("POST", "seed", self._seed),
-            ("POST", "pods", lambda request: {"id": emulator.add_pod(**_body(request))}),
+            ("POST", "pods", self._add_pod),
             ("POST", "stock", self._set_stock),
             (
                 "POST",
                 "price",
-                lambda request: emulator.set_price(**_body(request, cloud_id=string, price_hr=number)),
+                lambda request: account.set_price(**_body(request, cloud_id=string, price_hr=number)),
             ),
-            ("POST", "funds", lambda request: emulator.add_funds(**_body(request, dollars=number))),
+            ("POST", "funds", lambda request: account.add_funds(**_body(request, dollars=number))),
             ("GET", "faults", lambda _: {"faults": [_rule_row(rule) for rule in faults]}),
             ("POST", "faults", self._add_fault),
             ("DELETE", "faults", lambda _: faults.clear()),
@@ -56,7 +57,7 @@ class Control:
             ("DELETE", "requests", lambda _: requests.clear()),
         ]
         about_one: list[tuple[str, str, Handler]] = [
-            ("DELETE", "pods/{pod_id}", lambda _, pod_id: emulator.delete_pod(pod_id)),
+            ("DELETE", "pods/{pod_id}", self._remove_pod),
             ("DELETE", "faults/{number}", self._remove_fault),
         ]
         self._router = Router(
@@ -86,16 +87,21 @@ class Control:
         return ok({"done": True} if value is None else value)
 
     def _advance(self, request: Request) -> dict[str, object]:
-        self._emulator.advance(_body(request, seconds=number)["seconds"])
-        return {"now": self._emulator.clock.now()}
+        self._account.advance(_body(request, seconds=number)["seconds"])
+        return {"now": self._account.clock.now()}
 
     def _seed(self, request: Request) -> None:
         body = {"pods": 0, "history": 0, **_body(request)}
         self._account.seed(int(body["pods"]), int(body["history"]))
 
+    def _add_pod(self, request: Request) -> dict[str, object]:
+        overrides = _body(request)
+        name = overrides.pop("name", None)
+        return {"id": self._account.add_pod(name, cast("PodOverrides", overrides))}
+
     def _set_stock(self, request: Request) -> None:
         body = _body(request, cloud_id=string, left=number)
-        self._emulator.set_stock(body["cloud_id"], int(body["left"]))
+        self._account.set_stock(body["cloud_id"], int(body["left"]))
 
     def _add_fault(self, request: Request) -> dict[str, object]:
         body = _body(request)
@@ -106,10 +112,13 @@ class Control:
         arguments = {name: body.pop(name) for name in names}
         if arguments.get("seconds") == INFINITY:
             arguments["seconds"] = math.inf
-        return _rule_row(self._emulator.faults.add(kind(**arguments), **body))
+        return _rule_row(self._plan.add(kind(**arguments), **body))
+
+    def _remove_pod(self, _request: Request, pod_id: str) -> None:
+        self._account.remove_pod(pod_id)
 
     def _remove_fault(self, _request: Request, number: str) -> None:
-        rules = {str(rule.number): rule for rule in self._emulator.faults}
+        rules = {str(rule.number): rule for rule in self._plan}
         rules[number].remove()
 
 

@@ -16,9 +16,9 @@ from ._server.listener import Listener
 from ._server.loopback import check_loopback
 from ._state.account import Account
 from ._state.config import EmulatorConfig, check_amount
-from ._state.pods import MAX_NODES, EmulatedPod, PodOverrides
+from ._state.pods import EmulatedPod, PodOverrides
 from ._state.snapshot import config_of, dump, restore
-from .clock import Clock, ManualClock, SystemClock
+from .clock import Clock, SystemClock
 from .control import Control
 from .faultplan import FaultPlan
 from .requestlog import RequestLog
@@ -141,20 +141,21 @@ class Emulator:
         if not key or not key.isascii() or not key.isprintable() or " " in key:
             # It must be valid in an HTTP header.
             raise ValueError("api_key must be printable ASCII without spaces, and not empty")
-        self._initial_state = pods, history, funds
+        self._initial_state: dict[str, Any] = {"pods": pods, "history": history, "funds": funds}
         self._account = Account(config, self.clock)
-        self._fill()
+        self._account.reset(**self._initial_state)
         api = Api(self._account, api_key=self.api_key)
         self.pods = PodsView(self._account)
         self.requests = RequestLog()
         self.faults = FaultPlan(self.clock, api.operations, seed)
+        routes = Control(api, self._account, self.faults, self.requests, self.reset) if control else None
         self._app = App(
             api=api,
             api_key=self.api_key,
             clock=self.clock,
             faults=self.faults,
             requests=self.requests,
-            control=Control(self, api, self._account) if control else None,
+            control=routes,
             latency=latency,
         )
         self._address = (host, port)
@@ -212,18 +213,7 @@ class Emulator:
             ValueError: The id is taken, or ``nodes`` or ``price_hr`` is out of range.
             TypeError: There is no such override, or ``price_hr`` is not a number.
         """
-        unknown = ", ".join(sorted(overrides.keys() - PodOverrides.__annotations__.keys()))
-        if unknown:
-            known = ", ".join(PodOverrides.__annotations__)
-            raise TypeError(f"a pod has no {unknown}; fields that can be set: name, {known}")
-        check_amount("price_hr", overrides.get("price_hr", 0.0))
-        if overrides.get("nodes", 1) not in range(1, MAX_NODES + 1):
-            raise ValueError(f"nodes must be from 1 to {MAX_NODES}, not {overrides.get('nodes')!r}")
-        with self._account.lock:
-            record = self._account.create(name, overrides)
-            self._account.add(record)
-            self._account.catch_up()
-            return record.id
+        return self._account.add_pod(name, overrides)
 
     def delete_pod(self, pod_id: str) -> None:
         """Terminate a pod at once, as a provider may, even before it has appeared.
@@ -231,12 +221,7 @@ class Emulator:
         Raises:
             KeyError: There is no such pod.
         """
-        account = self._account
-        with account.lock:
-            now = account.catch_up()
-            record = account.pods.get(pod_id) or {hidden.id: hidden for hidden in account.hidden}[pod_id]
-            account.schedule_termination(record, now)
-            account.catch_up()
+        self._account.remove_pod(pod_id)
 
     def set_stock(self, cloud_id: str, left: int) -> None:
         """Set the remaining stock of an offer.
@@ -244,11 +229,7 @@ class Emulator:
         Raises:
             KeyError: There is no such offer.
         """
-        account = self._account
-        with account.lock:
-            account.market.check_known(cloud_id)
-            account.catch_up()
-            account.market.capacities[cloud_id] = left + account.count_ordered(cloud_id)
+        self._account.set_stock(cloud_id, left)
 
     def set_price(self, cloud_id: str, price_hr: float) -> None:
         """Set the hourly price of an offer from now on.
@@ -257,17 +238,11 @@ class Emulator:
             KeyError: There is no such offer.
             ValueError: The price is negative or not finite.
         """
-        check_amount("price_hr", price_hr)
-        with self._account.lock:
-            self._account.market.check_known(cloud_id)
-            self._account.market.prices[cloud_id] = price_hr
+        self._account.set_price(cloud_id, price_hr)
 
     def add_funds(self, dollars: float) -> None:
         """Add funds. If they were unlimited, exactly this amount is left to spend."""
-        account = self._account
-        with account.lock:
-            account.catch_up()
-            account.funds = (account.spent() if account.funds is None else account.funds) + dollars
+        self._account.add_funds(dollars)
 
     def add_api_key(self, scope: Mapping[str, Mapping[str, bool] | None]) -> str:
         """Add a key with some permissions, and return it.
@@ -287,24 +262,16 @@ class Emulator:
             RuntimeError: The clock is not a ``ManualClock``.
             ValueError: ``seconds`` is negative or not finite.
         """
-        if isinstance(self.clock, ManualClock):
-            return self.clock.advance(seconds)
-        raise RuntimeError("this emulator's clock moves by itself: use Emulator(clock=ManualClock())")
+        self._account.advance(seconds)
 
     def reset(self) -> None:
         """Return to the state of a new emulator with the same arguments, without faults and logged requests.
 
         A loaded snapshot is not loaded again. Keys from ``add_api_key`` stay valid.
         """
-        self._fill()
+        self._account.reset(**self._initial_state)
         self.faults.clear()
         self.requests.clear()
-
-    def _fill(self) -> None:
-        with self._account.lock:
-            self._account.clear()
-            pods, history, self._account.funds = self._initial_state
-            self._account.seed(pods, history)
 
     def snapshot(self) -> dict[str, object]:
         """Return the state as a JSON object, without faults, requests and API keys.

@@ -2,8 +2,8 @@
 
 Nothing runs in the background. ``Account.catch_up`` applies the changes that are due. Methods call it before
 they use pods, disks or funds, except ``existing``, ``remaining_stock``, ``users_of`` and ``add``: call it
-before those. The server's thread and the test's thread share an account: ``Api`` and ``Emulator`` hold
-``lock`` while they use it.
+before those. The server's thread and the test's thread share an account. ``Api`` holds ``lock`` while it
+handles a request; the methods for tests and control routes acquire it, except ``advance``.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from collections.abc import Mapping
 
 import attrs
 
-from ..clock import Clock
+from ..clock import Clock, ManualClock
 from .billing import billed, used_up_at
 from .boot import DELETING, TERMINATED
-from .config import EmulatorConfig
+from .config import EmulatorConfig, check_amount
 from .creation import BootOutcome, create_pod
 from .disks import DiskRecord
 from .history import HistoryRow, draw_row, history_row
 from .market import DiskOffer, Market
-from .pods import PodOverrides, PodRecord
+from .pods import MAX_NODES, PodOverrides, PodRecord
 from .randomness import random_for
 from .ssh_keys import KeyRing
 
@@ -82,6 +82,14 @@ class Account:
         """Replace all state except API keys with that of ``other``, which has the same clock and config."""
         vars(self).update(vars(other) | {"lock": self.lock, "scopes": self.scopes})
 
+    # For tests and control routes; see `Emulator`.
+
+    def reset(self, *, pods: int, history: int, funds: float | None) -> None:
+        with self.lock:
+            self.clear()
+            self.funds = funds
+            self.seed(pods, history)
+
     def seed(self, pods: int, history: int) -> None:
         """Add history rows, and pods that are created now, with exact shares of failing and retried boots."""
         with self.lock:
@@ -99,6 +107,56 @@ class Account:
                 outcome = BootOutcome(fails=index in failing_indexes, retries=index in retried_indexes)
                 self.add(create_pod(config, self._next_number(), now, PodOverrides(), outcome=outcome))
             self.catch_up()
+
+    def add_pod(self, name: str | None, overrides: PodOverrides) -> str:
+        unknown = ", ".join(sorted(overrides.keys() - PodOverrides.__annotations__.keys()))
+        if unknown:
+            known = ", ".join(PodOverrides.__annotations__)
+            raise TypeError(f"a pod has no {unknown}; fields that can be set: name, {known}")
+        check_amount("price_hr", overrides.get("price_hr", 0.0))
+        if overrides.get("nodes", 1) not in range(1, MAX_NODES + 1):
+            raise ValueError(f"nodes must be from 1 to {MAX_NODES}, not {overrides.get('nodes')!r}")
+        with self.lock:
+            record = self.create(name, overrides)
+            self.add(record)
+            self.catch_up()
+            return record.id
+
+    def remove_pod(self, pod_id: str) -> None:
+        with self.lock:
+            now = self.catch_up()
+            record = self.pods.get(pod_id) or {hidden.id: hidden for hidden in self.hidden}[pod_id]
+            self._schedule_termination(record, now)
+            self.catch_up()
+
+    def set_stock(self, cloud_id: str, left: int) -> None:
+        with self.lock:
+            self.market.check_known(cloud_id)
+            self.catch_up()
+            self.market.capacities[cloud_id] = left + self._count_ordered(cloud_id)
+
+    def set_price(self, cloud_id: str, price_hr: float) -> None:
+        check_amount("price_hr", price_hr)
+        with self.lock:
+            self.market.check_known(cloud_id)
+            self.market.prices[cloud_id] = price_hr
+
+    def add_funds(self, dollars: float) -> None:
+        with self.lock:
+            self.catch_up()
+            previous_funds = self.funds if self.funds is not None else self.spent()
+            self.funds = previous_funds + dollars
+
+    def spent(self) -> float:
+        with self.lock:
+            return self._spent(self.catch_up())
+
+    def advance(self, seconds: float) -> None:
+        if isinstance(self.clock, ManualClock):
+            return self.clock.advance(seconds)
+        raise RuntimeError("this emulator's clock moves by itself: use Emulator(clock=ManualClock())")
+
+    # For the API, which holds the lock.
 
     def view(self, lag: float = 0.0) -> AccountView:
         """Return pods and history as they were ``lag`` seconds ago."""
@@ -119,15 +177,7 @@ class Account:
     def remaining_stock(self, cloud_id: str) -> int | None:
         """Return the remaining stock of an offer, as of the last ``catch_up``; ``None`` for unlimited."""
         capacity = self.market.capacity(cloud_id, self.clock.now())
-        return None if capacity is None else capacity - self.count_ordered(cloud_id)
-
-    def count_ordered(self, cloud_id: str) -> int:
-        """Return the number of pods that were ordered from an offer."""
-        return sum(record.offer == cloud_id for record in self.existing())
-
-    def spent(self) -> float:
-        with self.lock:
-            return self._spent(self.catch_up())
+        return None if capacity is None else capacity - self._count_ordered(cloud_id)
 
     def is_out_of_funds(self) -> bool:
         return self.funds is not None and self.spent() > self.funds
@@ -216,14 +266,9 @@ class Account:
         if is_new or record.delete_lost is not None:
             record.delete_lost = None if lost_after is None else now + lost_after
             if lost_after is None:
-                self.schedule_termination(record, now + self.config.delete_seconds)
+                self._schedule_termination(record, now + self.config.delete_seconds)
         self.catch_up()
         return DELETING if self.pods.get(record.id) is record else TERMINATED
-
-    def schedule_termination(self, record: PodRecord, when: float) -> None:
-        """Let a pod end at a time, unless it ends before."""
-        record.gone = when if record.gone is None else min(when, record.gone)
-        heapq.heappush(self._terminations, (record.gone, record.id))
 
     def catch_up(self) -> float:
         """Apply all changes that are due; return the current time."""
@@ -239,6 +284,9 @@ class Account:
         while self._terminations and self._terminations[0][0] <= now:
             self._terminate(*heapq.heappop(self._terminations))
         return now
+
+    def _count_ordered(self, cloud_id: str) -> int:
+        return sum(record.offer == cloud_id for record in self.existing())
 
     def _next_number(self) -> int:
         self.created_count += 1
@@ -267,11 +315,15 @@ class Account:
             if not record.is_deleting(now):
                 record.delete_asked = max(moment, record.created)
                 record.delete_lost = None
-                self.schedule_termination(record, record.delete_asked + self.config.delete_seconds)
+                self._schedule_termination(record, record.delete_asked + self.config.delete_seconds)
 
     def _spent(self, now: float) -> float:
         pods = sum(billed(record, now) for record in (*self.existing(), *self.terminated))
         return pods + sum(disk.billed(now) for disk in self.disks)
+
+    def _schedule_termination(self, record: PodRecord, when: float) -> None:
+        record.gone = when if record.gone is None else min(when, record.gone)
+        heapq.heappush(self._terminations, (record.gone, record.id))
 
     def _terminate(self, when: float, pod_id: str) -> None:
         record = self.pods.get(pod_id)
