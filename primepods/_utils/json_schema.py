@@ -7,7 +7,6 @@ from datetime import datetime
 from enum import Enum
 from functools import reduce
 from importlib import import_module
-from operator import or_
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -46,11 +45,15 @@ def _plain_type(hint: Any, type_arguments: Mapping[Any, Any]) -> Any:
         return type_arguments.get(hint, Any)
     parts = [_plain_type(part, type_arguments) for part in get_args(hint) if part is not ...]
     if isinstance(hint, UnionType):
-        return reduce(or_, parts)
+        return reduce(_union, parts)
     if get_origin(hint) in {tuple, Mapping}:
         container: Any = list if get_origin(hint) is tuple else dict
         return container[*parts]
     return str if _is_text(hint) else hint
+
+
+def _union(left: Any, right: Any) -> Any:
+    return left | right
 
 
 def _is_text(hint: Any) -> bool:
