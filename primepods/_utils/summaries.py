@@ -17,12 +17,12 @@ _MAX_ROWS: Final = 50
 def short_repr(value: object, names: Iterable[str]) -> str:
     """Return ``Kind(name=value, …)`` in fewer than 200 characters, without values that are ``None``."""
     items = {name: getattr(value, name) for name in names}
-    fields = [
-        f"{name}={quote(to_plain(item), _MAX_VALUE_LENGTH)}"
-        for name, item in items.items()
-        if item is not None
-    ]
+    fields = [f"{name}={_short(item)}" for name, item in items.items() if item is not None]
     return clip(f"{type(value).__name__}({', '.join(fields)})", _MAX_REPR_LENGTH)
+
+
+def _short(item: object) -> str:
+    return quote(to_plain(item), _MAX_VALUE_LENGTH)
 
 
 def html_table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
