@@ -18,7 +18,7 @@ from primepods._utils.files import lock_file, locked_file, replace_file, try_loc
 from primepods._utils.secret import Secret
 from primepods.cli.app import app
 from primepods.config import Settings
-from primepods.leasing._record import new_record
+from primepods.leasing._lease_record import new_record
 from primepods.leasing.ledger import LeaseFile
 from primepods.runs import AgentBudget, Run, RunRecord
 from primepods.signals import _termination_signals

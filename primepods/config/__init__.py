@@ -19,8 +19,6 @@ The limit on the price per hour of all pods is in ``PRIMEPODS_MAX_HOURLY``, or i
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -28,7 +26,7 @@ from urllib.parse import SplitResult
 
 import attrs
 
-from .._utils.arguments import check_count, check_seconds, check_string
+from .._utils.arguments import check_count, check_seconds
 from .._utils.clock import SYSTEM_CLOCK, Clock
 from .._utils.plain import ToDict
 from .._utils.secret import Secret
@@ -42,16 +40,20 @@ from ._environment import default_ssh_command as default_ssh_command
 from ._environment import environment_variable as environment_variable
 from ._environment import environment_without_key as environment_without_key
 from ._files import DEFAULT_BASE_URL as DEFAULT_BASE_URL
-from ._files import Found, from_argument, read_files, read_max_hourly
+from ._files import Found, from_argument, read_files
 from ._files import saved_contexts as saved_contexts
+from ._headers import check_header_value, check_user_agent
+from ._headers import check_headers as check_headers
 from ._host import this_host as this_host
+from ._hourly_limit import find_max_hourly
+from ._hourly_limit import max_hourly as max_hourly
 from ._urls import check_base_url as check_base_url
 from ._urls import find_proxy as find_proxy
 from ._urls import is_loopback as is_loopback
 from ._urls import origin as origin
 
 if TYPE_CHECKING:
-    from .._operations.operation import Hook
+    from .._operations.operation import EventHook
 
 
 KEY_PAGE: Final = "https://app.primeintellect.ai/dashboard/tokens"
@@ -60,22 +62,6 @@ DEFAULT_TIMEOUT: Final = 30.0
 """Default timeout of one attempt, in seconds."""
 DEFAULT_DEADLINE: Final = 120.0
 """Default deadline of one call with all its retries, in seconds."""
-_AMOUNT: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
-_OWN_HEADERS: Final = frozenset(
-    {
-        "accept",
-        "accept-encoding",
-        "authorization",
-        "connection",
-        "content-length",
-        "content-type",
-        "host",
-        "transfer-encoding",
-        "user-agent",
-        "x-prime-team-id",
-    }
-)
 DEFAULT_MAX_CONCURRENCY: Final = 16
 """Default max number of a client's requests in flight."""
 
@@ -96,7 +82,7 @@ class Settings:
     """Additional headers of requests, with names in lower case; the values may be secrets."""
     proxy: Secret | None = attrs.field(default=None, repr=False)
     clock: Clock = attrs.field(default=SYSTEM_CLOCK, repr=False)
-    on_event: Hook | None = attrs.field(default=None, eq=False, repr=False)
+    on_event: EventHook | None = attrs.field(default=None, eq=False, repr=False)
     """Callback for events; not compared or hashed."""
 
 
@@ -113,7 +99,7 @@ def resolve(
     own_connections: bool,
     context: str | None = None,
     headers: Mapping[str, str] | None = None,
-    on_event: Hook | None = None,
+    on_event: EventHook | None = None,
 ) -> Settings:
     """Resolve a client's arguments to :class:`Settings`.
 
@@ -136,16 +122,16 @@ def resolve(
         )
     url_parts = check_base_url(found.url)
     _check_key_host(found.key, found.url, url_parts)
-    team = None if found.team is None else _check_header_value("team ID", found.team)
+    team = None if found.team is None else check_header_value("team ID", found.team)
     return Settings(
-        api_key=Secret(_check_header_value("API key", found.key)),
+        api_key=Secret(check_header_value("API key", found.key)),
         base_url=url_parts.geturl(),
         team_id=team,
         timeout=check_seconds("timeout", timeout),
         deadline=check_seconds("deadline", deadline),
         max_concurrency=check_count("max_concurrency", max_concurrency, minimum=1, maximum=None),
         retry=check_retry(retry),
-        user_agent=None if user_agent is None else _check_user_agent(user_agent),
+        user_agent=None if user_agent is None else check_user_agent(user_agent),
         headers=check_headers("default_headers", headers),
         proxy=find_proxy(url_parts) if own_connections else None,
         on_event=on_event,
@@ -192,7 +178,7 @@ def explain(
             source="HTTPS_PROXY and similar variables, except for hosts in NO_PROXY",
         ),
         _explained("lease_folder", folder),
-        _explained("max_hourly", _find_max_hourly(), "no limit: see PRIMEPODS_MAX_HOURLY"),
+        _explained("max_hourly", find_max_hourly(), "no limit: see PRIMEPODS_MAX_HOURLY"),
     )
 
 
@@ -202,34 +188,6 @@ def _explained(
     if found is None:
         return SettingSource(name=name, value=None, source=if_missing)
     return SettingSource(name=name, value="set" if is_secret else found.value, source=found.source)
-
-
-def _find_max_hourly() -> Found | None:
-    [name] = variables.MAX_HOURLY
-    value = environment_variable(name)
-    # A blank variable is an error, since it may be one that was not replaced by the limit.
-    return read_max_hourly() if value is None else Found(value.strip(), f"environment variable {name}")
-
-
-def max_hourly() -> float | None:
-    """Return the limit on the price per hour of all pods; ``None`` for no limit.
-
-    Each order reads the limit anew. An unreadable limit stops orders, but no deletions.
-
-    Raises:
-        ConfigError: The limit is not a number of at least 0, or its file cannot be used.
-    """
-    found = _find_max_hourly()
-    if found is None:
-        return None
-    # `float` also accepts 5_0, nan, and digits of other scripts.
-    amount = float(found.value) if _AMOUNT.fullmatch(found.value) else math.inf
-    if amount == math.inf:
-        raise ConfigError(
-            f"The limit on dollars per hour ({found.source}) must be a number of at least 0, got "
-            f"{quote(found.value)}. Correct or remove it."
-        )
-    return amount
 
 
 def lease_folder() -> Path:
@@ -253,26 +211,6 @@ def check_retry(value: RetryPolicy) -> RetryPolicy:
         remedy = "for no retries: RetryPolicy(attempts=1)"
         raise TypeError(f"retry must be a primepods.RetryPolicy, got {quote(value)}; {remedy}")
     return value
-
-
-def check_headers(name: str, value: Mapping[str, str] | None) -> tuple[tuple[str, Secret], ...]:
-    """Return the headers sorted by name, with names in lower case.
-
-    Raises:
-        TypeError: ``value`` is not a mapping of strings.
-        ValueError: A header is set by the client, or a name or value is not valid in a request.
-    """
-    if value is not None and not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a mapping of header names to values, got {quote(value)}")
-    checked: dict[str, Secret] = {}
-    for header, text in (value or {}).items():
-        lower = check_string(f"a name in {name}", header).lower()
-        if not _HEADER_NAME.fullmatch(lower) or lower in _OWN_HEADERS:
-            raise ValueError(f"{name} must have valid names of additional headers, got {quote(header)}")
-        if not check_string(f"{name}[{quote(header)}]", text).isprintable() or not text.isascii():
-            raise ValueError(f"{name}[{quote(header)}] must be printable ASCII text")
-        checked[lower] = Secret(text)
-    return tuple(sorted(checked.items()))
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -325,15 +263,6 @@ def _check_key_host(key: Found, url: Found, parts: SplitResult) -> None:
         )
 
 
-def _check_header_value(what: str, found: Found) -> str:
-    if not (found.value.isascii() and found.value.isprintable()) or " " in found.value:
-        raise ConfigError(
-            f"The {what} ({found.source}) holds spaces, control or non-ASCII characters, which a request "
-            "cannot carry. Copy it again."
-        )
-    return found.value
-
-
 def resolve_watchdog_key(given: str | None, own: Secret) -> Secret:
     """Return the key of a watchdog: the given one, that of ``PRIMEPODS_WATCHDOG_KEY``, or ``own`` for "own".
 
@@ -345,15 +274,9 @@ def resolve_watchdog_key(given: str | None, own: Secret) -> Secret:
     remedy = f"Create one at {KEY_PAGE} with the permission Instances (Read and Write)"
     if found is None:
         raise ConfigError(f"The watchdog has no key. {remedy} and set PRIMEPODS_WATCHDOG_KEY, {own_choice}.")
-    key = own if given == "own" else Secret(_check_header_value("watchdog's key", found))
+    key = own if given == "own" else Secret(check_header_value("watchdog's key", found))
     if given != "own" and key == own:
         raise ConfigError(f"The watchdog's key ({found.source}) is the client's own. {remedy}, {own_choice}.")
     if '"' in key or "\\" in key:
         raise ConfigError(f"The watchdog's key has a quote or a backslash, which curl cannot read. {remedy}.")
     return key
-
-
-def _check_user_agent(value: str) -> str:
-    if not (check_string("user_agent", value).strip() and value.isascii() and value.isprintable()):
-        raise ValueError(f"user_agent must be printable ASCII text, got {quote(value)}")
-    return value.strip()

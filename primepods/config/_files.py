@@ -1,4 +1,4 @@
-"""Settings from arguments, from the files of `prime`, and from the settings file of primepods."""
+"""Settings from arguments, and from the files of `prime`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import attrs
 
-from .._utils.files import read_path
 from .._utils.strict_json import is_object
 from .._utils.text import quote
 from ..errors import ConfigError
@@ -157,34 +156,3 @@ def from_argument(name: str, value: str | None) -> Found | None:
             f"The argument {name} is empty. Pass a value, or leave it out to use the environment and files."
         )
     return Found(value.strip(), f"argument {name}")
-
-
-def read_max_hourly() -> Found | None:
-    """Return ``max_hourly`` of ``[limits]`` in the settings file of primepods.
-
-    Raises:
-        ConfigError: The file cannot be read, or has an unknown field, which may be a typo for the limit.
-    """
-    try:
-        path = Path.home() / ".primepods" / "settings.toml"
-    except RuntimeError:  # no home directory, so no file
-        return None
-    try:
-        text = read_path(path).decode()
-        import tomllib  # noqa: PLC0415 - all programs import this module, but few users have the file
-
-        fields = tomllib.loads(text)
-    except (OSError, ValueError) as exc:
-        is_missing = isinstance(exc, FileNotFoundError | NotADirectoryError)
-        # A link whose target is gone may have led to a limit.
-        if is_missing and not (path.is_symlink() or path.parent.is_symlink()):
-            return None
-        raise ConfigError(f"{path} cannot be used: {exc}. Correct or remove it.") from None
-    limits = fields.pop("limits", {})
-    in_limits = limits.keys() - {"max_hourly"} if is_object(limits) else {f"limits = {quote(limits)}"}
-    if unknown := [*fields, *in_limits]:
-        raise ConfigError(
-            f"{path} cannot be used: it may have only max_hourly in the table [limits], not {unknown[0]!r}."
-        )
-    value = limits.get("max_hourly")
-    return None if value is None else Found(str(value), f"field max_hourly of {path}")

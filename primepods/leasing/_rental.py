@@ -25,8 +25,8 @@ from ..models import Pod, PodChange, PodStatus
 from ..remote import AsyncRemote, HostEntry, note_hosts, run_check, start_watchdog, wait_for_login
 from ..specs import PodSpec
 from ..waiting.subscription import APPEAR_GRACE
+from ._lease_record import as_time, new_record, this_process
 from ._order import UNKNOWN_ID_REASONS, OrderState, PodOrder
-from ._record import as_time, new_record, this_process
 from .ledger import LeaseFile
 from .pods_api import (
     LIST_TIMEOUT,

@@ -70,8 +70,8 @@ from ..specs import PodSpec
 from ..waiting.wait import OnChange
 from ._ctrl_c import ctrl_c
 from ._failover import log_failover, reorder_delay, replace_remedy_after_deletion, should_try_next_spec
+from ._lease_record import LeaseRecord, new_record
 from ._order import LeaseBudget, PodOrder
-from ._record import LeaseRecord, new_record
 from ._rental import ReleaseInterruptions, Rental
 from ._watchdog import find_loss, stop_watchdog, watch_watchdog
 from .ledger import LeaseFile, read_ledger
@@ -204,7 +204,7 @@ class LeaseSupervisor:
         path = next((path for path, record in records.items() if record.name == name), None)
         file = None if path is None else LeaseFile.claim(path)
         if path is not None and file is None and path.exists():
-            raise errors.ConfigError(f"The process of the lease file {path} may still run.")
+            raise errors.ConfigError(f"The process of the lease file {path} may still run.", transient=True)
         if file is None:
             record = new_record(
                 name, settings, None if pod.created_at is None else pod.created_at.timestamp()

@@ -40,7 +40,7 @@ from .._utils.unique_names import expiry_of, is_same_name
 from ..config import lease_folder
 from ..errors import ConfigError, CreateUncertainError, NotFoundError, PrimePodsError
 from ..models import HistoryRecord
-from ._record import LeaseRecord, as_time
+from ._lease_record import LeaseRecord, as_time
 from .ledger import LeaseFile, Ledger, read_ledger
 from .pods_api import (
     APPEARS_WITHIN,

@@ -3,6 +3,8 @@
 from ._background import BackgroundWriter as BackgroundWriter
 from ._exchange import echo as echo
 from ._exclude import Exclusion as Exclusion
+from ._host_keys import host_key_settings as host_key_settings
+from ._host_keys import machine_name as machine_name
 from ._job_reader import JobLines as JobLines
 from ._job_scripts import check_job_name as check_job_name
 from ._place import check_target as check_target
@@ -22,9 +24,7 @@ from .job import AsyncJobOutput as AsyncJobOutput
 from .job import job_lines as job_lines
 from .job import read_output as read_output
 from .options import SSHOptions as SSHOptions
-from .options import host_key_settings as host_key_settings
 from .options import is_emulated as is_emulated
-from .options import machine_name as machine_name
 from .remote import AsyncRemote as AsyncRemote
 from .remote import check_work as check_work
 from .remote import download_first as download_first

@@ -14,15 +14,15 @@ import anyio
 from .._utils.arguments import check_callable, check_string
 from .._utils.text import clip, one_line, quote
 from ..errors import ConnectionLostError, TransferError
-from ._archive import Progress, pack
 from ._exchange import ReadOutput, call_back, exchange, unwrap_first_error
 from ._exclude import Exclusion
 from ._login import Login
 from ._output import Tail
+from ._pack import Progress, pack
 from ._place import check_target, create_staging, place
 from ._scripts import download_script, upload_script
 from ._session import Session, Sink, drop, in_thread
-from ._tar import CutShortError
+from ._tar_reader import CutShortError
 from ._unpack import unpack_file, unpack_folder
 from .results import OnProgress, Stream
 

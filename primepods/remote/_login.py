@@ -16,9 +16,10 @@ import attrs
 from .._utils.text import clip, one_line
 from ..errors import ConfigError, LoginError
 from ..ssh import SSHTarget
+from ._host_keys import ensure_known_hosts, host_alias
 from ._scripts import bootstrap
 from ._session import Session
-from .options import SSHOptions, ensure_known_hosts, host_alias, is_emulated, run_ssh
+from .options import SSHOptions, is_emulated, run_ssh
 
 _RETRY_INTERVAL: Final = 2.0
 _REFUSED_INTERVAL: Final = 6.0

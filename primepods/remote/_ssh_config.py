@@ -27,7 +27,7 @@ from .._utils.text import quote
 from ..errors import ConfigError
 from ..models import Pod
 from ..ssh import SSHTarget
-from .options import ensure_known_hosts, host_key_settings, machine_name
+from ._host_keys import ensure_known_hosts, host_key_settings, machine_name
 
 _LOCK_ATTEMPTS: Final = 500
 """Max attempts, with pauses of 20 ms: ten seconds in all."""

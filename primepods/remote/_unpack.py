@@ -14,8 +14,8 @@ from typing import BinaryIO, Final
 
 from .._utils.text import clip
 from ..errors import TransferError
-from ._archive import OWNER_MODES, Progress
-from ._tar import ArchiveReader
+from ._pack import OWNER_MODES, Progress
+from ._tar_reader import ArchiveReader
 
 _KEPT_MODES: Final = 0o755
 """Bits of the modes on the pod that a download keeps: no write permission for group and others."""

@@ -15,7 +15,8 @@ from .._utils.arguments import check_flag
 from ..errors import CommandError, CommandTimeoutError, ConnectionLostError, LoginError
 from ..models import Node
 from ._exclude import Exclusion
-from .options import SSHOptions, machine_name
+from ._host_keys import machine_name
+from .options import SSHOptions
 from .results import CommandResult, OnLine, OnProgress, UploadSize
 
 if TYPE_CHECKING:
@@ -509,7 +510,7 @@ def measure_upload(local: str | os.PathLike[str], exclude: Exclusion) -> UploadS
     Raises:
         OSError: The file or folder cannot be read.
     """
-    from ._archive import measure
+    from ._pack import measure
 
     return measure(Path(local).resolve(strict=True), exclude)
 

@@ -17,9 +17,9 @@ from ..errors import PrimePodsError
 from ..leasing.pool import AsyncPool, PoolProgress, PoolResult
 from ..leasing.supervisor import LeaseSupervisor
 from ._delegate import like
+from ._iterators import Streams
 from ._lease import LeasedPod
 from ._portal import Portal
-from ._stream import Streams
 
 P = ParamSpec("P")
 R = TypeVar("R")

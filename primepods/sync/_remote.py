@@ -9,8 +9,8 @@ from typing import Any, Final, ParamSpec, Self, TypeVar
 from .._utils.text import blocking_repr
 from ..remote import AsyncForward, AsyncJob, AsyncRemote, JobLines, JobState, OutputLine, job_lines
 from ._delegate import Delegate, blocking, like
+from ._iterators import Stream
 from ._portal import Portal
-from ._stream import Stream
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -16,7 +16,7 @@ import pytest
 import primepods
 from primepods._utils.unique_names import unique_name
 from primepods.emulator import Edit, Emulator, Status
-from primepods.leasing._record import new_record
+from primepods.leasing._lease_record import new_record
 from primepods.leasing.ledger import LeaseFile
 from tests.cli.conftest import Run, in_terminal, run_on
 from tests.renting.stage import name_of

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from primepods.errors import TransferError
-from primepods.remote._archive import Progress
+from primepods.remote._pack import Progress
 from primepods.remote._place import place
-from primepods.remote._tar import CutShortError
+from primepods.remote._tar_reader import CutShortError
 from primepods.remote._unpack import unpack_file, unpack_folder
 
 from .conftest import immutable

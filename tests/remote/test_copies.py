@@ -17,8 +17,8 @@ import pytest
 
 import primepods
 from primepods.remote import AsyncRemote
-from primepods.remote._archive import Progress, pack
 from primepods.remote._exclude import Exclusion
+from primepods.remote._pack import Progress, pack
 from tests.support.eventually import eventually
 
 from .conftest import Pod

@@ -16,9 +16,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from primepods.remote._archive import Progress, pack
 from primepods.remote._exclude import Exclusion
 from primepods.remote._job_scripts import job_script, start_script
+from primepods.remote._pack import Progress, pack
 from primepods.remote._scripts import bootstrap, command_script, download_script, upload_script
 
 from .conftest import busybox, immutable

@@ -15,7 +15,7 @@ import primepods
 from primepods import PodSpec
 from primepods._utils.unique_names import UniqueName, unique_name
 from primepods.emulator import Emulator
-from primepods.leasing._record import LeaseRecord
+from primepods.leasing._lease_record import LeaseRecord
 from primepods.leasing.ledger import read_ledger
 from tests.support.client import make_client
 from tests.support.clock import ManualClock

@@ -18,7 +18,7 @@ import primepods
 from primepods import CreateUncertainError, RetryPolicy
 from primepods._utils.unique_names import expiry_of
 from primepods._utils.unique_names import unique_name as make_unique
-from primepods.leasing._record import new_record
+from primepods.leasing._lease_record import new_record
 from primepods.leasing.ledger import LeaseFile
 from tests.renting.api import Api, Row, pod_row, spec, unique_name
 from tests.renting.stage import name_of

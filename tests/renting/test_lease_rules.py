@@ -14,7 +14,7 @@ import pytest
 import primepods
 from primepods.config import lease_folder
 from primepods.emulator import Delay, Edit, LostDeletion, Status
-from primepods.leasing._record import new_record
+from primepods.leasing._lease_record import new_record
 from primepods.leasing.ledger import LeaseFile, read_ledger
 from primepods.runs import take_over_lease
 from tests.renting.stage import lease_files, name_of, stage

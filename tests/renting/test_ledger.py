@@ -22,7 +22,7 @@ import primepods
 from primepods._utils.files import lock_file
 from primepods._utils.secret import Secret
 from primepods.config import Settings
-from primepods.leasing._record import LeaseRecord, fingerprint, new_record
+from primepods.leasing._lease_record import LeaseRecord, fingerprint, new_record
 from primepods.leasing.ledger import LeaseFile
 from primepods.runs import take_over_lease
 from tests.renting.stage import lease_files, name_of
@@ -218,7 +218,7 @@ def process(folder: Path, then: str) -> Iterator[subprocess.Popen[str]]:
         import os, sys, time
         from pathlib import Path
         from primepods.leasing.ledger import LeaseFile
-        from primepods.leasing._record import new_record
+        from primepods.leasing._lease_record import new_record
         from tests.renting.stage import name_of
         from tests.renting.test_ledger import SETTINGS
         file = LeaseFile.new(Path({str(folder)!r}), new_record(name_of(), SETTINGS)).write()

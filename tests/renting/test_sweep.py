@@ -21,7 +21,7 @@ import pytest
 import primepods
 from primepods._utils.unique_names import UniqueName, unique_name
 from primepods.emulator import Delay, Edit, Reset, Stale, Status
-from primepods.leasing._record import as_time, new_record
+from primepods.leasing._lease_record import as_time, new_record
 from primepods.leasing.ledger import LeaseFile
 from tests.renting.api import pod_row
 from tests.renting.stage import Stage, name_of, stage

@@ -231,7 +231,7 @@ def test_the_traceback_of_an_api_error_is_short(client: Client, call: Callable[[
         call(client)
     assert caught.value.__context__ is None
     assert caught.value.__cause__ is None
-    assert frames(caught) <= SHORT | {"_stream.py"}
+    assert frames(caught) <= SHORT | {"_iterators.py"}
 
 
 def test_tracebacks_of_listings_and_broken_transports_are_short(emu: Emulator) -> None:
@@ -243,7 +243,7 @@ def test_tracebacks_of_listings_and_broken_transports_are_short(emu: Emulator) -
         emu.stop()
         with pytest.raises(primepods.TransportError) as broken:
             client.pods.get("p0")
-    assert frames(caught) | frames(broken) <= SHORT | {"_stream.py"}
+    assert frames(caught) | frames(broken) <= SHORT | {"_iterators.py"}
     assert broken.value.__context__ is None
     assert broken.value.__cause__ is not None
     assert broken.value.__cause__.__traceback__ is None
