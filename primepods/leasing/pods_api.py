@@ -19,6 +19,7 @@ from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
 
 if TYPE_CHECKING:
     from ..config import Settings
+    from ..models.account import Disk
     from ..pagination import AsyncPager
     from ..remote import SSHOptions, Watchdog
     from ..specs import PodSpec
@@ -70,14 +71,7 @@ Listing: TypeAlias = tuple[list[ListedPod], bool]
 """The listed pods, and whether the list is complete."""
 
 
-class _Named(Protocol):
-    """A row with a name."""
-
-    @property
-    def name(self) -> str | None: ...
-
-
-N = TypeVar("N", bound=_Named)
+N = TypeVar("N", bound="ListedPod | Disk")
 
 
 class PodsAPI(Protocol):
@@ -85,33 +79,26 @@ class PodsAPI(Protocol):
 
     def list(self) -> AsyncPager[Pod]:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
     async def get(self, pod_id: str) -> Pod:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
     async def page(self, *, limit: int) -> Page[Pod]:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
     def history(self) -> AsyncPager[HistoryRecord]:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
     async def wait_ready(
         self, pod_id: str, *, timeout: float, interval: float, on_change: OnChange | None
     ) -> PodStatus:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
     async def wait_gone(self, pod_id: str, *, timeout: float, interval: float) -> None:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
     async def delete(self, pod_id: str, *, missing_ok: bool) -> PodState:
         """See :class:`primepods.AsyncPods`."""
-        ...
 
 
 class SharedList:
