@@ -125,7 +125,14 @@ class ConfigError(PrimePodsError):
 
     Remedy:
         Do what the message says. ``primepods config`` shows the sources of the settings.
+
+    Attributes:
+        transient: Whether a retry can succeed: the pod's lease belongs to a process that may still run.
     """
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
 
 
 class ClientClosedError(PrimePodsError):

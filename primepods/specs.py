@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Self, TypedDict, Unpack
 
@@ -19,6 +20,8 @@ CUSTOM_IMAGE: Final = "custom_template"
 _DEFAULT_IMAGE: Final = "ubuntu_22_cuda_12"
 """Default image of the API."""
 _PRICE_DECIMALS: Final = 4
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+"""An unpaired surrogate, which UTF-8 cannot encode."""
 PRICE_TOLERANCE: Final = 1e-6
 """Relative tolerance of a price limit, for rounding errors."""
 
@@ -88,20 +91,11 @@ def _validate_variables(_: Any, attribute: attrs.Attribute[Any], variables: Mapp
         if not all(isinstance(text, str) for text in (key, value)):
             found = f"{quote(key)} with a {type(value).__name__}"
             raise TypeError(f"{name} must have strings for keys and values, got {found}")
-        if not key or "=" in key or "\0" in key + value or not _is_unicode(key + value):
+        if not key or "=" in key or "\0" in key + value or _SURROGATE.search(key + value):
             raise ValueError(
                 f"{name} at {quote(key)}: a name must not be empty or contain '=', and neither a name nor a "
                 "value may contain NUL or an unpaired surrogate"
             )
-
-
-def _is_unicode(text: str) -> bool:
-    """Return whether a text has no unpaired surrogate, which UTF-8 cannot encode."""
-    try:
-        text.encode()
-    except UnicodeError:
-        return False
-    return True
 
 
 def _show_variables(variables: Mapping[str, str]) -> str:

@@ -116,7 +116,7 @@ class SSHTarget(ToDict):
 
     def to_dict(self) -> dict[str, Any]:
         """Return user, host, port, and the ``ssh`` command as one line."""
-        return super().to_dict() | {"command": str(self)}
+        return {"user": self.user, "host": self.host, "port": self.port, "command": str(self)}
 
     def __str__(self) -> str:
         """Return the ``ssh`` command as one line for a shell."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 if TYPE_CHECKING:
     from .._utils.clock import Clock
     from ..events import OnEvent
-    from .operation import Hook, Listeners, Operation
+    from .operation import EventHook, Listeners, Operation
 
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
@@ -23,7 +23,7 @@ LISTENERS: Final[ContextVar[Listeners | None]] = ContextVar("primepods_listeners
 
 class _HasHook(Protocol):
     @property
-    def on_event(self) -> Hook | None: ...
+    def on_event(self) -> EventHook | None: ...
     @property
     def clock(self) -> Clock: ...
 
@@ -38,7 +38,7 @@ class _HasExecutor(Protocol):
     def _executor(self) -> _HasSettings: ...
 
 
-def make_hook(on_event: OnEvent | None) -> Hook | None:
+def make_hook(on_event: OnEvent | None) -> EventHook | None:
     """Return the hook that calls ``on_event``, or ``None`` if it is ``None``.
 
     Raises:
@@ -46,9 +46,9 @@ def make_hook(on_event: OnEvent | None) -> Hook | None:
     """
     if on_event is None:
         return None
-    from .operation import Hook
+    from .operation import EventHook
 
-    return Hook(on_event)
+    return EventHook(on_event)
 
 
 def listeners_only_context() -> Context:

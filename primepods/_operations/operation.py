@@ -51,7 +51,7 @@ def plain_callback(name: str, function: Callable[[T], object]) -> Callable[[T], 
     return call
 
 
-class Hook:
+class EventHook:
     """Wrapper of a client's ``on_event`` function that logs only its first exception.
 
     Hooks with equal functions are equal: clients with the same function get one event for a shared poll.
@@ -83,7 +83,7 @@ class Hook:
         return type(None), ()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Hook) and self._function == other._function
+        return isinstance(other, EventHook) and self._function == other._function
 
     def __hash__(self) -> int:
         try:
@@ -99,7 +99,7 @@ class Listeners:
         numbers: For each hook, the numbers of the operations that share the work.
     """
 
-    def __init__(self, numbers: Mapping[Hook, tuple[int, ...]]) -> None:
+    def __init__(self, numbers: Mapping[EventHook, tuple[int, ...]]) -> None:
         self.numbers = numbers
 
     def notify(self, event: Event) -> None:
@@ -114,7 +114,7 @@ class Listeners:
 
 def merge(listeners: Iterable[Listeners]) -> Listeners:
     """Return all listeners as one; operations are in the order in which they began."""
-    merged: dict[Hook, set[int]] = {}
+    merged: dict[EventHook, set[int]] = {}
     for listener in listeners:
         for hook, numbers in listener.numbers.items():
             merged.setdefault(hook, set()).update(numbers)
@@ -128,7 +128,7 @@ class Operation:
         listeners: Listeners of the events that belong to this operation alone.
     """
 
-    def __init__(self, hook: Hook, name: str, clock: Clock) -> None:
+    def __init__(self, hook: EventHook, name: str, clock: Clock) -> None:
         number = next(_OPERATION_NUMBERS)
         self.listeners: Listeners = Listeners({hook: (number,)})
         self._name = name

@@ -10,7 +10,7 @@ from importlib import import_module
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from .plain import shown_fields
+from .plain import derived_types, shown_fields
 
 
 def core_schema_of(model: Any, source: Any, handler: Any) -> Any:
@@ -26,8 +26,7 @@ def core_schema_of(model: Any, source: Any, handler: Any) -> Any:
     type_arguments = dict(zip(getattr(model, "__parameters__", ()), get_args(source), strict=False))
     hints = get_type_hints(model)
     key_types = {name: hints[name] for name in shown_fields(model)}
-    # A model whose `to_dict` adds keys lists their types in `_DERIVED`.
-    key_types |= dict(getattr(model, "_DERIVED", ()))
+    key_types |= derived_types(model)
     fields: dict[str, Any] = {}
     for name, hint in key_types.items():
         schema = handler.generate_schema(_plain_type(hint, type_arguments))

@@ -19,9 +19,11 @@ class ToDict:
     def to_dict(self) -> dict[str, Any]:
         """Return a dict that ``json.dumps`` can write, with snake_case names and times in ISO 8601.
 
-        Fields that may not be shown are left out, such as passwords and ``extra``.
+        Fields that may not be shown are left out, such as passwords and ``extra``. Some properties are added,
+        such as ``is_ready`` and ``ssh`` of a pod, or ``price_hr`` of an offer.
         """
-        return {name: to_plain(getattr(self, name)) for name in shown_fields(type(self))}
+        names = (*shown_fields(type(self)), *derived_types(type(self)))
+        return {name: to_plain(getattr(self, name)) for name in names}
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
@@ -29,6 +31,11 @@ class ToDict:
         from .json_schema import core_schema_of  # noqa: PLC0415 - only pydantic calls this
 
         return core_schema_of(cls, source, handler)
+
+
+def derived_types(kind: Any) -> dict[str, Any]:
+    """Return the names and types of the properties that :meth:`ToDict.to_dict` adds, from ``_DERIVED``."""
+    return dict(getattr(kind, "_DERIVED", ()))
 
 
 def shown_fields(kind: Any) -> tuple[str, ...]:

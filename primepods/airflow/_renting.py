@@ -238,23 +238,14 @@ def delete_by_name(client: Client, name: str, seconds: float) -> None:
     # Limit each call to half of the time: a slow search then leaves time for the deletion.
     hurried = client.with_options(deadline=seconds / 2)
     while True:
-        errors: list[PrimePodsError] = []
-        pods: list[Pod] = []
         try:
             # The order may still be in flight. A pod that appears later may be left, since Airflow ends this
             # process.
             pods = wait_for_pods(hurried, name, deadline - time.monotonic())
-        except PrimePodsError as exc:
-            errors.append(exc)
-        for pod in pods:
-            try:
-                hurried.pods.delete(pod, missing_ok=True)
-            except PrimePodsError as exc:
-                errors.append(exc)
-        if not errors:
-            return
-        if time.monotonic() + _POLL_INTERVAL >= deadline:
-            raise errors[0]
+            return hurried.pods.delete_many(pods, missing_ok=True).raise_for_errors()
+        except PrimePodsError:
+            if time.monotonic() + _POLL_INTERVAL >= deadline:
+                raise
         time.sleep(_POLL_INTERVAL)
 
 

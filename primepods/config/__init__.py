@@ -53,7 +53,7 @@ from ._urls import is_loopback as is_loopback
 from ._urls import origin as origin
 
 if TYPE_CHECKING:
-    from .._operations.operation import Hook
+    from .._operations.operation import EventHook
 
 
 KEY_PAGE: Final = "https://app.primeintellect.ai/dashboard/tokens"
@@ -82,7 +82,7 @@ class Settings:
     """Additional headers of requests, with names in lower case; the values may be secrets."""
     proxy: Secret | None = attrs.field(default=None, repr=False)
     clock: Clock = attrs.field(default=SYSTEM_CLOCK, repr=False)
-    on_event: Hook | None = attrs.field(default=None, eq=False, repr=False)
+    on_event: EventHook | None = attrs.field(default=None, eq=False, repr=False)
     """Callback for events; not compared or hashed."""
 
 
@@ -99,7 +99,7 @@ def resolve(
     own_connections: bool,
     context: str | None = None,
     headers: Mapping[str, str] | None = None,
-    on_event: Hook | None = None,
+    on_event: EventHook | None = None,
 ) -> Settings:
     """Resolve a client's arguments to :class:`Settings`.
 

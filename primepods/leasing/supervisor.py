@@ -204,7 +204,7 @@ class LeaseSupervisor:
         path = next((path for path, record in records.items() if record.name == name), None)
         file = None if path is None else LeaseFile.claim(path)
         if path is not None and file is None and path.exists():
-            raise errors.ConfigError(f"The process of the lease file {path} may still run.")
+            raise errors.ConfigError(f"The process of the lease file {path} may still run.", transient=True)
         if file is None:
             record = new_record(
                 name, settings, None if pod.created_at is None else pod.created_at.timestamp()

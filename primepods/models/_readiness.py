@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from itertools import zip_longest
-from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
 
 from .._utils.arguments import check_count
-from .._utils.plain import ToDict, to_plain
+from .._utils.plain import ToDict
 from .._utils.pod_reference import PodReference
 from .._utils.text import clip, one_line
 from ..ssh import SSHTarget, parse_ssh
@@ -163,14 +162,6 @@ class Machine(Model, PodReference):
             return "installing" if progress is None else f"installing {progress} %"
         return "ready" if self.has_address else "no address yet"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields, ``is_ready``, ``failure`` and ``ssh`` as values for JSON.
-
-        Fields that are declared with ``repr=False``, such as passwords and ``extra``, are left out.
-        """
-        derived = {"is_ready": self.is_ready, "failure": self.failure, "ssh": to_plain(self.ssh)}
-        return super().to_dict() | derived
-
     def endpoint(self, internal_port: int) -> Endpoint | None:
         """Return the outside address of a port of the pod.
 
@@ -186,22 +177,16 @@ class Machine(Model, PodReference):
         check_count("internal_port", internal_port, minimum=1, maximum=_MAX_PORT)
         exact = [m for m in self.prime_port_mapping if m.internal == str(internal_port)]
         wildcards = [m for m in self.prime_port_mapping if m.internal == "*"]
-        for mapping in exact + wildcards:
-            endpoint = self._endpoint_of(mapping, internal_port)
-            if endpoint is not None:
-                return endpoint
-        return None
+        found = (self._endpoint_of(mapping, internal_port) for mapping in exact + wildcards)
+        return next((endpoint for endpoint in found if endpoint is not None), None)
 
     @property
     def jupyter_url(self) -> str | None:
         """URL of the pod's Jupyter; ``None`` if no usable address of its port is known."""
         by_use = [m for m in self.prime_port_mapping if m.used_by == "JUPYTER_NOTEBOOK"]
         by_port = [m for m in self.prime_port_mapping if m.internal == _JUPYTER_PORT]
-        for mapping in by_use + by_port:
-            endpoint = self._endpoint_of(mapping, _port(mapping.internal))
-            if endpoint is not None:
-                return endpoint.url
-        return None
+        found = (self._endpoint_of(mapping, _port(mapping.internal)) for mapping in by_use + by_port)
+        return next((endpoint.url for endpoint in found if endpoint is not None), None)
 
     def _endpoint_of(self, mapping: PortMapping, internal_port: int | None) -> Endpoint | None:
         if "://" in mapping.external:

@@ -6,12 +6,11 @@ Source: the API's schema, `Get GPU availability
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from .._utils.money import money
-from .._utils.plain import to_plain
 from .._utils.text import one_line
 from . import Model
 
@@ -164,10 +163,6 @@ class Offer(Model):
         amounts = self.disk.price_hr(disk_size) + self.vcpu.price_hr(vcpus) + self.memory.price_hr(memory)
         return base + amounts + self.shared_disk.price_hr()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields except ``extra``, with ``price_hr`` and ``is_available``, as values for JSON."""
-        return super().to_dict() | {"price_hr": to_plain(self.price_hr), "is_available": self.is_available}
-
     def __str__(self) -> str:
         """Return one line for people: GPUs, provider, place, price per hour, stock, special conditions."""
         place = self.country or self.region
@@ -236,7 +231,3 @@ class DiskOffer(Model):
     def is_available(self) -> bool:
         """True unless ``stock_status`` is ``Unavailable``."""
         return self.stock_status != _UNAVAILABLE
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields except ``extra``, with ``is_available``, as values for JSON."""
-        return super().to_dict() | {"is_available": self.is_available}

@@ -160,10 +160,10 @@ class PodRun:
                     max_spend=config.max_spend,
                     wind_down=0.0,  # nothing here uses the pod after a cancellation by the limit
                 )
-            except ConfigError:
+            except ConfigError as exc:
                 # The worker that has left the pod may not have ended yet.
                 attempts_left -= 1
-                if self.pod is None or not attempts_left:
+                if not (exc.transient and attempts_left):
                     raise
                 await anyio.sleep(1.0)
 

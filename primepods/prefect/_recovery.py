@@ -162,8 +162,7 @@ class Recovery:
             listed, unreadable = await client.pods.list().find(lambda pod: bool(flow_run_id_of(pod.name)))
             if unreadable is not None:
                 worker.log.warning("Search for pods that were left behind is incomplete: %s", unreadable)
-            named = [(pod, flow_run_id_of(pod.name)) for pod in listed]
-            pods = [(pod, flow_run_id) for pod, flow_run_id in named if flow_run_id is not None]
+            pods = [(pod, flow_run_id) for pod in listed if (flow_run_id := flow_run_id_of(pod.name))]
             if not pods:
                 return
             # Read only flow runs of this pool: other pools and servers have other workers.
@@ -174,14 +173,12 @@ class Recovery:
             now = self._monotonic()
             final = [run.state_id for run in found if run.state is not None and run.state.is_final()]
             self._final_states = {state: self._final_states.get(state, now) for state in final}
-            deletions: list[Awaitable[set[str]]] = []
-            for pod, flow_run_id in pods:
-                flow_run = flow_runs.get(flow_run_id)
-                if flow_run is None:
-                    continue
-                seconds = now - self._final_states.get(flow_run.state_id, now)
-                if _is_left_behind(pod, flow_run, seconds):
-                    deletions.append(error_of(self._delete_pod(client, pod)))
+            deletions = [
+                error_of(self._delete_pod(client, pod))
+                for pod, flow_run_id in pods
+                if (flow_run := flow_runs.get(flow_run_id)) is not None
+                and _is_left_behind(pod, flow_run, now - self._final_states.get(flow_run.state_id, now))
+            ]
             # Together: a pod that stays in deletion for ten minutes must not delay the others.
             errors.update(*await asyncio.gather(*deletions))
 

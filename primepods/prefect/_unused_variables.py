@@ -36,8 +36,18 @@ def find_problems(
     variables: Mapping[str, Any] = base_job_template["variables"].get("properties", {})
     return [
         *_value_problems(values, used, fields),
-        *_default_problems(variables, used),
-        *_template_problems(template, fields),
+        *(
+            f"The work pool's base job template has a default of {name!r}, which its `job_configuration` "
+            f"does not use{_hint(name, used)}"
+            for name, schema in variables.items()
+            if schema.get("default") is not None and name not in used | _PREFECT_VARIABLES
+        ),
+        *(
+            f"The work pool's base job template sets {name!r} in `job_configuration`, which has no such field"
+            f"{_hint(name, fields)}"
+            for name in template
+            if name not in fields
+        ),
     ]
 
 
@@ -76,25 +86,6 @@ def _value_problems(
             yield f"There is no job variable {name!r}: it is a field of `spec`, as in {place}."
         else:
             yield f"There is no job variable {name!r}{_hint(name, used)}"
-
-
-def _default_problems(variables: Mapping[str, Any], used: Collection[str]) -> Iterator[str]:
-    for name, schema in variables.items():
-        has_effect = name in used or name in _PREFECT_VARIABLES
-        if schema.get("default") is not None and not has_effect:
-            yield (
-                f"The work pool's base job template has a default of {name!r}, which its `job_configuration` "
-                f"does not use{_hint(name, used)}"
-            )
-
-
-def _template_problems(template: Collection[str], fields: Collection[str]) -> Iterator[str]:
-    for name in template:
-        if name not in fields:
-            yield (
-                f"The work pool's base job template sets {name!r} in `job_configuration`, which has no such "
-                f"field{_hint(name, fields)}"
-            )
 
 
 def _variable_name(name: str) -> str:

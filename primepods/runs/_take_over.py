@@ -139,7 +139,9 @@ def _claim(file_name: str) -> LeaseFile | None:
             return file
         # The files of a killed process are unlocked one after the other: first its run's, perhaps.
         time.sleep(_CLAIM_INTERVAL)
-    raise ConfigError(f"The process of the lease file {path} may still run. Try again when it has ended.")
+    raise ConfigError(
+        f"The process of the lease file {path} may still run. Try again when it has ended.", transient=True
+    )
 
 
 def _resume(client: AsyncClient, file: LeaseFile, *, was_shown: bool, **options: Any) -> AsyncLease:

@@ -14,7 +14,7 @@ from ..config import Settings
 from ..errors import ClientClosedError
 
 if TYPE_CHECKING:
-    from .._operations.operation import Hook
+    from .._operations.operation import EventHook
     from .subscription import Subscription
 
 
@@ -41,7 +41,7 @@ class PollerConnection:
 
     def __init__(self, settings: Settings, session: Any, parent: PollerConnection | None = None) -> None:
         self.clock: Clock = settings.clock
-        self.on_event: Hook | None = settings.on_event
+        self.on_event: EventHook | None = settings.on_event
         self.settings: Settings = settings
         self.session: Any = session
         self.root: PollerConnection = self if parent is None else parent.root

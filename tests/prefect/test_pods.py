@@ -24,6 +24,7 @@ from prefect.states import Completed, Pending
 from pydantic import SecretStr
 
 import primepods
+from primepods._utils.unique_names import unique_name
 from primepods.emulator import Emulator, Reset, Status
 from primepods.prefect import PrimeCredentials, PrimePodJobConfiguration, PrimePodWorker
 from primepods.prefect._configuration import flow_run_id_of, new_pod_name_prefix
@@ -124,6 +125,20 @@ async def test_a_command_runs_and_the_pod_goes(configure: Configure, emulator: E
     assert await pod_run(configure(command="exit 5")).execute(wanted) == 5
     assert len(emulator.requests.where(method="POST")) == 1
     assert not emulator.pods
+
+
+async def test_a_pod_that_cannot_be_taken_over(
+    configure: Configure, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a folder of leases the run fails at once: only a lease of another process may become free."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "file"))
+    run = pod_run(configure())
+    emulator.add_pod(unique_name(run.configuration.pod_name_prefix))
+    async with run.configuration.get_client() as client:
+        [run.pod] = [pod async for pod in client.pods.list()]
+    with anyio.fail_after(10), pytest.raises(primepods.ConfigError):
+        await run.execute(wanted)
 
 
 async def test_a_lost_command_ends_the_run(

@@ -56,7 +56,7 @@ POOL = (
     PRELUDE
     + """
         def work(pod, item):
-            print("begun", flush=True)
+            print("begun\\n", end="", flush=True)  # in one write: two threads print
             time.sleep(600)
 
         with client.pods.pool(spec, size=2, interval=0.05) as pool:

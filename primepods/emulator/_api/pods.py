@@ -6,6 +6,7 @@ from functools import partial
 
 from .._state.account import Account
 from .._state.catalog import CPU_NODE
+from .._state.history import HistoryRow
 from .._state.pods import PodRecord
 from ..clock import timestamp
 from . import shapes
@@ -52,7 +53,13 @@ class PodsApi:
     def _history(self, request: Call) -> Response:
         by = query_choice(request, "sort_by", ("terminatedAt", "createdAt")) or "terminatedAt"
         order = query_choice(request, "sort_order", ("asc", "desc")) or "desc"
-        rows = self._account.view(request.lag).history.sorted_by(by, descending=order == "desc")
+
+        def key(row: HistoryRow) -> tuple[float, str]:
+            # By `terminatedAt`, running resources sort as the oldest: last in the default order.
+            end = float("-inf") if row.terminated is None else row.terminated
+            return row.created if by == "createdAt" else end, row.id
+
+        rows = sorted(self._account.view(request.lag).history, key=key, reverse=order == "desc")
         return shapes.page_of(
             request, rows, partial(shapes.history_row, epoch=self._epoch), self._max_page_size
         )

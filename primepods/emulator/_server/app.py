@@ -52,8 +52,6 @@ class App:
     latency: float
     """Minimum response time, in real seconds."""
     _in_flight: int = 0
-    _cached_date: tuple[int, dict[str, str]] | None = None
-    """The latest whole second of the clock, and its ``Date`` header."""
 
     async def handle(self, http_request: web.BaseRequest) -> web.StreamResponse:
         request = _parse_request(http_request)
@@ -153,11 +151,8 @@ class App:
 
     def _date_header(self) -> dict[str, str]:
         """Return the ``Date`` header with the time of the emulator's clock."""
-        now = int(self.clock.now())
-        if self._cached_date is None or self._cached_date[0] != now:
-            date = format_datetime(self.clock.epoch.astimezone(UTC) + timedelta(seconds=now), usegmt=True)
-            self._cached_date = now, {"Date": date}
-        return self._cached_date[1]
+        now = self.clock.epoch.astimezone(UTC) + timedelta(seconds=self.clock.now())
+        return {"Date": format_datetime(now, usegmt=True)}
 
     def _log(self, request: Call, faults: list[Fault], operation: str | None = None) -> LoggedRequest:
         entry = LoggedRequest(

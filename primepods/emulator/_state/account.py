@@ -20,7 +20,7 @@ from .boot import DELETING, TERMINATED
 from .config import EmulatorConfig, check_amount
 from .creation import BootOutcome, create_pod
 from .disks import DiskRecord
-from .history import History, HistoryRow, draw_row, history_row
+from .history import HistoryRow, draw_row, history_row
 from .market import DiskOffer, Market
 from .pods import MAX_NODES, PodOverrides, PodRecord
 from .randomness import random_for
@@ -40,7 +40,7 @@ class AccountView:
 
     now: float
     pods: Mapping[str, PodRecord]
-    history: History
+    history: list[HistoryRow]
 
 
 class Account:
@@ -61,7 +61,7 @@ class Account:
         """Pods that exist but have not appeared yet."""
         self.terminated: list[PodRecord] = []
         """Terminated pods, in the order of termination."""
-        self.history: History = History()
+        self.history: list[HistoryRow] = []
         self.created_count: int = 0
         """Number of pods ever created, including those whose ids were rejected."""
         self.funds: float | None = None
@@ -93,7 +93,7 @@ class Account:
     def seed(self, pods: int, history: int) -> None:
         """Add history rows, and pods that are created now, with exact shares of failing and retried boots."""
         with self.lock:
-            first = len(self.history.rows)
+            first = len(self.history)
             rng = random_for(self.config.seed, f"history:{first}")
             self.history.extend(draw_row(rng, first + number) for number in range(history))
             config = self.config
@@ -167,8 +167,8 @@ class Account:
         terminated = [record for record in self.terminated if record.gone is not None and record.gone > then]
         records = [record for record in (*self.pods.values(), *terminated) if record.appears <= then]
         records.sort(key=lambda record: record.number)
-        ended = [row for row in self.history.rows if row.terminated is None or row.terminated <= then]
-        return AccountView(then, {record.id: record for record in records}, History(ended))
+        ended = [row for row in self.history if row.terminated is None or row.terminated <= then]
+        return AccountView(then, {record.id: record for record in records}, ended)
 
     def existing(self) -> list[PodRecord]:
         """Return all pods that are not terminated, including those that have not appeared yet."""
@@ -189,9 +189,7 @@ class Account:
     def bills(self) -> list[HistoryRow]:
         """Return a row for each resource with a cost, latest end first; existing ones count as ending now."""
         now = self.catch_up()
-        rows = [
-            attrs.evolve(row, terminated=now) if row.terminated is None else row for row in self.history.rows
-        ]
+        rows = [attrs.evolve(row, terminated=now) if row.terminated is None else row for row in self.history]
         rows += [history_row(record, now) for record in self.existing()]
         rows += [disk.history_row(now) for disk in self.disks_at()[1]]
         return sorted((row for row in rows if row.billed), key=lambda row: (-(row.terminated or 0), row.id))
@@ -282,7 +280,7 @@ class Account:
         for disk in self.disks:
             if disk.gone is not None and disk.gone <= now and disk.id not in self.ended_disks:
                 self.ended_disks.add(disk.id)
-                self.history.extend([disk.history_row(disk.gone)])
+                self.history.append(disk.history_row(disk.gone))
         while self._terminations and self._terminations[0][0] <= now:
             self._terminate(*heapq.heappop(self._terminations))
         return now
@@ -333,4 +331,4 @@ class Account:
         if record is not None and record.gone == when:
             del self.pods[pod_id]
             self.terminated.append(record)
-            self.history.extend([history_row(record, when)])
+            self.history.append(history_row(record, when))

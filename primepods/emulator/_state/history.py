@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from random import Random
 
 import attrs
@@ -31,33 +30,6 @@ class HistoryRow:
     price_hr: float
     team_id: str | None
     billed: float
-
-
-@attrs.define(eq=False)
-class History:
-    """All rows, and a cache of each sort order."""
-
-    rows: list[HistoryRow] = attrs.field(factory=list[HistoryRow])
-    _sorted: dict[tuple[str, bool], list[HistoryRow]] = attrs.field(
-        factory=dict[tuple[str, bool], list[HistoryRow]]
-    )
-
-    def extend(self, rows: Iterable[HistoryRow]) -> None:
-        self.rows.extend(rows)
-        self._sorted.clear()
-
-    def sorted_by(self, by: str, *, descending: bool) -> list[HistoryRow]:
-        """Return all rows in the order of ``terminatedAt`` or ``createdAt``."""
-        order = (by, descending)
-        if order not in self._sorted:
-
-            def key(row: HistoryRow) -> tuple[float, str]:
-                # By `terminatedAt`, running resources sort as the oldest: last in the default order.
-                end = float("-inf") if row.terminated is None else row.terminated
-                return row.created if by == "createdAt" else end, row.id
-
-            self._sorted[order] = sorted(self.rows, key=key, reverse=descending)
-        return self._sorted[order]
 
 
 def history_row(record: PodRecord, gone: float) -> HistoryRow:

@@ -45,7 +45,7 @@ def dump(account: Account) -> dict[str, object]:
             "created_count": account.created_count,
             "pods": [_dump(record, now) for record in account.existing()],
             "terminated": [_dump(record, now) for record in account.terminated],
-            "history": [_dump(row, now) for row in account.history.rows],
+            "history": [_dump(row, now) for row in account.history],
             "ssh_keys": [_dump(key, now) for key in account.keys.by_id.values()],
             "disks": [_dump(disk, now) for disk in account.disks],
             "ended_disks": sorted(account.ended_disks),
