@@ -79,26 +79,33 @@ class PodsAPI(Protocol):
 
     def list(self) -> AsyncPager[Pod]:
         """See :class:`primepods.AsyncPods`."""
+        ...
 
     async def get(self, pod_id: str) -> Pod:
         """See :class:`primepods.AsyncPods`."""
+        ...
 
     async def page(self, *, limit: int) -> Page[Pod]:
         """See :class:`primepods.AsyncPods`."""
+        ...
 
     def history(self) -> AsyncPager[HistoryRecord]:
         """See :class:`primepods.AsyncPods`."""
+        ...
 
     async def wait_ready(
         self, pod_id: str, *, timeout: float, interval: float, on_change: OnChange | None
     ) -> PodStatus:
         """See :class:`primepods.AsyncPods`."""
+        ...
 
     async def wait_gone(self, pod_id: str, *, timeout: float, interval: float) -> None:
         """See :class:`primepods.AsyncPods`."""
+        ...
 
     async def delete(self, pod_id: str, *, missing_ok: bool) -> PodState:
         """See :class:`primepods.AsyncPods`."""
+        ...
 
 
 class SharedList:
