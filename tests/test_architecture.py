@@ -39,9 +39,9 @@ results: _utils errors models
 retry: _utils
 _decoding: _utils models
 config: _operations _utils errors retry
-_http: _decoding _operations _utils _version config errors events retry
+_http: _decoding _operations _utils _version config errors retry
 _status_reader: _decoding _http _operations _utils errors models
-waiting: _decoding _http _operations _status_reader _utils config errors events models results retry
+waiting: _decoding _http _operations _status_reader _utils config errors models results retry
 remote: _utils config errors models ssh
 leasing: _operations _utils config errors models pagination remote specs ssh waiting
 resources: _decoding _http _operations _status_reader _utils config errors leasing models

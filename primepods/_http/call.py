@@ -72,23 +72,20 @@ class Call:
         )
         if listeners is None:
             return
-        from ..events import RequestEnded
-
         if isinstance(outcome, Response | FailedAttempt):
             self.resends += max(0, outcome.sent_count - 1)
         redirects = 1 if self.redirected else 0
         headers: Mapping[str, str] = outcome.headers if isinstance(outcome, Response) else {}
-        listeners.notify(
-            RequestEnded(
-                method=request.method,
-                route=request.template,
-                base_url=self.base_url,
-                status=status,
-                error=error,
-                resend_count=self.attempt - 1 + redirects + self.resends,
-                seconds=seconds,
-                headers={self.key.scrub(name): self.key.scrub(value) for name, value in headers.items()},
-            )
+        listeners.report(
+            "RequestEnded",
+            method=request.method,
+            route=request.template,
+            base_url=self.base_url,
+            status=status,
+            error=error,
+            resend_count=self.attempt - 1 + redirects + self.resends,
+            seconds=seconds,
+            headers={self.key.scrub(name): self.key.scrub(value) for name, value in headers.items()},
         )
 
     def record_retry(self, outcome: Response | FailedAttempt, delay: float) -> None:
@@ -105,13 +102,9 @@ class Call:
             self.attempt + 1,
             extra=self._fields(status=status, delay=delay, reason=self.last_failure),
         )
-        listeners = LISTENERS.get()
-        if listeners is None:
-            return
-        from ..events import RetryScheduled
-
-        listeners.notify(
-            RetryScheduled(
+        if (listeners := LISTENERS.get()) is not None:
+            listeners.report(
+                "RetryScheduled",
                 method=request.method,
                 route=request.template,
                 attempt=self.attempt,
@@ -119,7 +112,6 @@ class Call:
                 reason=self.last_failure,
                 delay=delay,
             )
-        )
 
     def _fields(self, **fields: float | str | None) -> dict[str, Any]:
         """Return the extra fields of a log record; arguments that are ``None`` are left out."""

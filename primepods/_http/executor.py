@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
-from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
+
+import attrs
 
 from .._decoding.fields import DecodeError
 from .._utils.concurrency import map_bounded
@@ -20,6 +20,7 @@ from .remedies import remedy_after_failure
 from .request import Request
 from .response import Response, parse_response, protocol_error
 from .response_cache import ResponseCache
+from .sessions import Sessions
 from .shared_deadline import SharedDeadline
 from .transport import Transport
 
@@ -127,11 +128,7 @@ class RequestExecutor:
                     reason = "max_concurrency other requests were in progress"
                 outcome = FailedAttempt(kind="deadline", reason=reason, sent_count=0)
             else:
-                with _Attempt(call, self.settings, self._shared_deadline, sessions.slots) as attempt:
-                    outcome = await self.transport.send(
-                        sessions, call.request, ends_at=attempt.ends_at, settings=self.settings
-                    )
-                outcome = attempt.end(outcome)
+                outcome = await self._send(call, sessions)
                 await sessions.let_next_send()
             try:
                 if self._follow_redirect(call, outcome):
@@ -172,6 +169,31 @@ class RequestExecutor:
             remedy="The API may have changed: look for a newer primepods, and report this.",
             transient=False,
         )
+
+    async def _send(self, call: Call, sessions: Sessions) -> Response | FailedAttempt:
+        """Send one attempt and record its outcome; a timeout at the deadline becomes a missed deadline."""
+        started_at = self._clock.time()
+        ends_at = min(started_at + self.settings.timeout, call.deadline_at)
+        if self._shared_deadline is not None:
+            self._shared_deadline.record_request()
+        try:
+            outcome = await self.transport.send(
+                sessions, call.request, ends_at=ends_at, settings=self.settings
+            )
+        except BaseException as exc:
+            call.record_attempt(exc, self._clock.time() - started_at)
+            raise
+        finally:
+            sessions.slots.release()
+        if isinstance(outcome, Response):
+            if self._shared_deadline is not None:
+                self._shared_deadline.record_response()
+            # If the request was sent twice, the server may have carried it out the first time.
+            call.maybe_acted |= outcome.sent_count > 1
+        elif outcome.kind == "timeout" and ends_at == call.deadline_at:
+            outcome = attrs.evolve(outcome, kind="deadline")
+        call.record_attempt(outcome, self._clock.time() - started_at)
+        return outcome
 
     def _follow_redirect(self, call: Call, outcome: Response | FailedAttempt) -> bool:
         """Make the target of a redirect the call's next request; return whether the outcome is a redirect.
@@ -328,49 +350,6 @@ class RequestExecutor:
         if failed.kind == "transport":
             return TransportError(text, **fields)
         return RequestTimeoutError(text, limit=limit, **fields)
-
-
-class _Attempt:
-    """Context manager that releases the slot of an attempt, and records its outcome and duration."""
-
-    def __init__(
-        self,
-        call: Call,
-        settings: Settings,
-        shared_deadline: SharedDeadline | None,
-        slots: asyncio.Semaphore,
-    ) -> None:
-        self._call = call
-        self._clock = settings.clock
-        self._shared_deadline = shared_deadline
-        self._slots = slots
-        self._started_at = self._clock.time()
-        self.ends_at: float = min(self._started_at + settings.timeout, call.deadline_at)
-        """When the attempt times out."""
-
-    def __enter__(self) -> Self:
-        if self._shared_deadline is not None:
-            self._shared_deadline.record_request()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._slots.release()
-        if exc is not None:
-            self._call.record_attempt(exc, self._clock.time() - self._started_at)
-
-    def end(self, outcome: Response | FailedAttempt) -> Response | FailedAttempt:
-        """Record and return the outcome; a timeout at the deadline becomes a missed deadline."""
-        if isinstance(outcome, Response):
-            if self._shared_deadline is not None:
-                self._shared_deadline.record_response()
-            # If the request was sent twice, the server may have carried it out the first time.
-            self._call.maybe_acted |= outcome.sent_count > 1
-        elif self.ends_at == self._call.deadline_at:
-            outcome = outcome.at_deadline()
-        self._call.record_attempt(outcome, self._clock.time() - self._started_at)
-        return outcome
 
 
 def is_unsent(error: Exception) -> bool:

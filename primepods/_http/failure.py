@@ -80,10 +80,6 @@ class FailedAttempt:
     def maybe_received(self) -> bool:
         return self.sent_count > 0
 
-    def at_deadline(self) -> FailedAttempt:
-        """Return this failure, with the kind ``deadline`` if its kind is ``timeout``."""
-        return attrs.evolve(self, kind="deadline") if self.kind == "timeout" else self
-
 
 def translate(exc: Exception, key: Secret, *, expired: bool, sent_count: int) -> FailedAttempt | None:
     """Convert the exception of an attempt to a failure; return ``None`` for an unexpected exception.

@@ -21,7 +21,7 @@ from .._utils.gpu_names import CPU_NODE
 from .._utils.unique_names import is_same_name, unique_name
 from ..config import lease_folder
 from ..errors import PrimePodsError
-from ..models import Pod, PodChange, PodStatus
+from ..models import Pod, PodChange
 from ..remote import AsyncRemote, HostEntry, note_hosts, run_check, start_watchdog, wait_for_login
 from ..specs import PodSpec
 from ..waiting.subscription import APPEAR_GRACE
@@ -268,7 +268,7 @@ class Rental(PodOrder):
         if self.state is OrderState.ENDED:
             reason = "it was ready, and has ended"
         if reason is not None:
-            raise self._failed_error(reason, status)
+            raise self.failed_error("cannot be used", reason)
         _log.info("%s is ready: %s", self.label, status.ssh)
         nodes = tuple(node.ssh for node in status.nodes)
         note_hosts([HostEntry(pod_id, self.name, nodes)], in_thread=True)
@@ -279,23 +279,24 @@ class Rental(PodOrder):
             if options.watchdog is not None:
                 reason = await start_watchdog(remote, options.watchdog, self.client.settings, seconds_left())
                 if reason:
-                    raise self._failed_error(reason, status)
+                    raise self.failed_error("cannot be used", reason)
             if options.check is not None:
                 gpu_count = 0 if self.spec.gpu_type == CPU_NODE else self.spec.gpu_count
                 has_passed, said = await run_check(remote, options.check, gpu_count, options.check_timeout)
                 if not has_passed:
-                    raise self._failed_error(f"its check failed: {said}", status)
+                    raise self.failed_error("cannot be used", f"its check failed: {said}")
                 _log.log(logging.WARNING if said else logging.INFO, "Pod %s: %s", self.name, said)
         return listed
 
-    def _failed_error(self, reason: str, status: PodStatus) -> errors.PodFailedError:
-        pod_id = str(self.pod_id)
+    def failed_error(self, problem: str, reason: str) -> errors.PodFailedError:
+        """Return the error of a pod that its block cannot use, or not any more."""
+        pod_id, status = str(self.pod_id), self.status
         return errors.PodFailedError(
-            f"{self.label} cannot be used: {reason}.",
+            f"{self.label} {problem}: {reason}.",
             pod_id=pod_id,
             last=status,
             reason=reason,
-            statuses={pod_id: status},
+            statuses={} if status is None else {pod_id: status},
             pending=(),
         )
 

@@ -60,14 +60,7 @@ async def _loss_error(rental: Rental, options: LeaseOptions) -> errors.PodFailed
             if record.id == pod_id and record.terminated_at is not None:
                 when = f"at {record.terminated_at:%Y-%m-%d %H:%M:%S} UTC"
     reason = f"it was deleted {when}, by its watchdog ({reasons}) or from elsewhere"
-    return errors.PodFailedError(
-        f"{rental.label} is gone: {reason}.",
-        pod_id=pod_id,
-        last=rental.status,
-        reason=reason,
-        statuses={} if rental.status is None else {pod_id: rental.status},
-        pending=(),
-    )
+    return rental.failed_error("is gone", reason)
 
 
 async def stop_watchdog(rental: Rental, options: LeaseOptions) -> None:

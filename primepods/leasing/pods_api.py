@@ -19,6 +19,7 @@ from ..models import HistoryRecord, Page, Pod, PodState, PodStatus
 
 if TYPE_CHECKING:
     from ..config import Settings
+    from ..models.account import Disk
     from ..pagination import AsyncPager
     from ..remote import SSHOptions, Watchdog
     from ..specs import PodSpec
@@ -70,14 +71,7 @@ Listing: TypeAlias = tuple[list[ListedPod], bool]
 """The listed pods, and whether the list is complete."""
 
 
-class _Named(Protocol):
-    """A row with a name."""
-
-    @property
-    def name(self) -> str | None: ...
-
-
-N = TypeVar("N", bound=_Named)
+N = TypeVar("N", bound="ListedPod | Disk")
 
 
 class PodsAPI(Protocol):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Final, Generic, TypeVar
+from typing import Final, TypeVar
 
 from ._pager import AsyncPager
-from ._reader import KnownRows, Reading, Source, WantedPage
+from ._reader import PageReader, Reading, Source, WantedPage
 
 T = TypeVar("T")
 
@@ -21,18 +21,12 @@ def numbered_pager(source: Source[T], page_size: int) -> AsyncPager[T]:
     return AsyncPager(lambda: NumberedReader(source, page_size), path=source.path, page_size=page_size)
 
 
-class NumberedReader(Generic[T]):
+class NumberedReader(PageReader[T]):
     """One read of a list by page number.
 
     Numbered pages cannot be requested with an overlap. If rows appear or disappear during the read, later
     rows can move to another page. They may then be missed, or be received twice and yielded once.
     """
-
-    def __init__(self, source: Source[T], page_size: int) -> None:
-        self.source = source
-        self.limit = page_size
-        self.rows: KnownRows[T] = KnownRows(source)
-        self._pages_without_progress = 0
 
     def read(self) -> Reading[T, None]:
         number = 1
@@ -40,10 +34,17 @@ class NumberedReader(Generic[T]):
         counted: int | None = None
         rereads = 0
         ahead_until = 0
+        pages_without_progress = 0
         while True:
             page = yield WantedPage(position=number, ahead_until=ahead_until)
             is_new = yield from self.rows.add(page)
-            self._count_progress(is_new=is_new)
+            pages_without_progress = 0 if is_new else pages_without_progress + 1
+            if pages_without_progress > _MAX_PAGES_WITHOUT_PROGRESS:
+                raise self.rows.error(
+                    f"{pages_without_progress} pages in a row had no new rows, so the server probably "
+                    "ignores the page number",
+                    "Check the base URL; a cache or gateway may drop the query.",
+                )
             counted = counted if page.total_count is None else page.total_count
             found += len(page.rows)
             if page.rows:
@@ -61,15 +62,6 @@ class NumberedReader(Generic[T]):
         if counted is not None and counted > found:
             raise self.rows.incomplete_error(counted=counted, found=found)
         self.rows.finish()
-
-    def _count_progress(self, *, is_new: bool) -> None:
-        self._pages_without_progress = 0 if is_new else self._pages_without_progress + 1
-        if self._pages_without_progress > _MAX_PAGES_WITHOUT_PROGRESS:
-            raise self.rows.error(
-                f"{self._pages_without_progress} pages in a row had no new rows, so the server probably "
-                "ignores the page number",
-                "Check the base URL; a cache or gateway may drop the query.",
-            )
 
 
 def _max_rereads(counted: int | None, found: int) -> int:

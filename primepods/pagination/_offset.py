@@ -36,7 +36,7 @@ from typing import Final, Generic, TypeVar
 import attrs
 
 from ._pager import AsyncPager
-from ._reader import FetchedPage, KnownRows, Reading, Source, WantedPage
+from ._reader import FetchedPage, PageReader, Reading, Source, WantedPage
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ class _EndVotes:
         return end > 0 or self.confirmations >= _EMPTY_CONFIRMATIONS
 
 
-class OffsetReader(Generic[T]):
+class OffsetReader(PageReader[T]):
     """One read of a list by offset.
 
     Args:
@@ -107,9 +107,7 @@ class OffsetReader(Generic[T]):
     """
 
     def __init__(self, source: Source[T], page_size: int) -> None:
-        self.source: Source[T] = source
-        self.limit: int = page_size if page_size >= _LARGE_PAGE_SIZE else page_size + 1
-        self.rows: KnownRows[T] = KnownRows(source)
+        super().__init__(source, page_size if page_size >= _LARGE_PAGE_SIZE else page_size + 1)
         self._longest_page = 0
         """Number of rows of the longest page: the real page size, if the server caps it below ``limit``."""
         self._highest_count = 0
@@ -149,7 +147,9 @@ class OffsetReader(Generic[T]):
                 votes = _EndVotes()
             else:
                 self._count_page_without_progress()
-            may_be_followed = self._may_be_followed(page, end)
+            is_full = len(page.rows) >= min(self.limit, page.limit)
+            # Not after a page of one row: with the overlap, the next offset would not be higher.
+            may_be_followed = len(page.rows) > 1 and (is_full or page.total_count != end)
             if may_be_followed or not last.is_direct:
                 # This response, or one before it, has shown another end: confirmations must follow in a row.
                 votes.confirmations = 0
@@ -218,14 +218,6 @@ class OffsetReader(Generic[T]):
         page = yield wanted
         self._highest_count = max(self._highest_count, page.total_count or 0)
         return page
-
-    def _may_be_followed(self, page: FetchedPage[T], end: int) -> bool:
-        """Return whether more rows may follow a page.
-
-        A page of less than two rows cannot be: with the overlap, the next offset would not be higher.
-        """
-        is_full = len(page.rows) >= min(self.limit, page.limit)
-        return len(page.rows) > 1 and (is_full or page.total_count != end)
 
     def _count_page_without_progress(self) -> None:
         self._pages_without_progress += 1

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 import attrs
 
@@ -190,7 +191,7 @@ def _first_of(errors: list[ProtocolError]) -> ProtocolError:
     return first
 
 
-class PageReader(Protocol[T]):
+class PageReader(ABC, Generic[T]):
     """Reader of a list; one object reads it once.
 
     Attributes:
@@ -199,10 +200,12 @@ class PageReader(Protocol[T]):
         rows: The rows received so far.
     """
 
-    source: Source[T]
-    limit: int
-    rows: KnownRows[T]
+    def __init__(self, source: Source[T], limit: int) -> None:
+        self.source = source
+        self.limit = limit
+        self.rows: KnownRows[T] = KnownRows(source)
 
+    @abstractmethod
     def read(self) -> Reading[T, None]:
         """Read the list.
 
@@ -210,13 +213,6 @@ class PageReader(Protocol[T]):
             ProtocolError: The list is incomplete, or a row is unreadable. All items that could be read have
                 been yielded.
         """
-        ...
-
-
-@attrs.frozen(eq=False, repr=False)
-class _PageRequest(Generic[T]):
-    position: int
-    task: asyncio.Task[FetchedPage[T]]
 
 
 class RequestWindow(Generic[T]):
@@ -225,27 +221,28 @@ class RequestWindow(Generic[T]):
     def __init__(self, reader: PageReader[T]) -> None:
         self._reader = reader
         self._request_count = 0
-        self._pending: deque[_PageRequest[T]] = deque()
+        self._pending: deque[tuple[int, asyncio.Task[FetchedPage[T]]]] = deque()
+        """Position and task of each request that the reader may still want."""
         self._running: set[asyncio.Task[FetchedPage[T]]] = set()
 
     def request(self, wanted: WantedPage) -> asyncio.Task[FetchedPage[T]]:
         """Return the request for the wanted page, and send those for later pages ahead."""
-        if self._pending and self._pending[0].position != wanted.position:
+        if self._pending and self._pending[0][0] != wanted.position:
             self.cancel()
         if not self._pending:
             self._send(wanted.position)
-        next_position = self._pending[-1].position + wanted.stride
+        next_position = self._pending[-1][0] + wanted.stride
         while len(self._pending) < self._reader.source.window and next_position < wanted.ahead_until:
             self._send(next_position)
             next_position += wanted.stride
-        return self._pending[0].task
+        return self._pending[0][1]
 
     def discard_first(self) -> None:
         self._pending.popleft()
 
     def cancel(self) -> None:
-        for request in self._pending:
-            request.task.cancel()
+        for _, task in self._pending:
+            task.cancel()
         self._pending.clear()
 
     async def aclose(self) -> None:
@@ -263,7 +260,7 @@ class RequestWindow(Generic[T]):
         task = asyncio.ensure_future(source.fetch(position, self._reader.limit))
         self._running.add(task)
         task.add_done_callback(self._on_task_done)
-        self._pending.append(_PageRequest(position, task))
+        self._pending.append((position, task))
 
     def _on_task_done(self, task: asyncio.Task[FetchedPage[T]]) -> None:
         self._running.discard(task)

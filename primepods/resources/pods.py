@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Unpack, get_args
 
 import attrs
@@ -80,18 +80,11 @@ class AsyncPods:
         self._deleter = Deleter(executor, self._statuses)
         self._open_leases = open_leases
 
-    @cached_property
-    def _creator(self) -> PodCreator:
-        from ._creation import PodCreator
-
-        return PodCreator(self._executor, self)
-
     def _creator_for(self, spec: PodSpec) -> PodCreator:
         """Return the creator of pods for the spec's team, or else for the client's."""
         from ._creation import PodCreator, check_spec
 
-        team_id = check_spec(spec).team_id
-        return self._creator if team_id is None else PodCreator(*self._for_team(team_id))
+        return PodCreator(*self._for_team(check_spec(spec).team_id))
 
     def _for_team(self, team_id: str | None, min_deadline: float = 0.0) -> tuple[RequestExecutor, AsyncPods]:
         """Return the executor and the pods of a team.

@@ -68,10 +68,8 @@ class Poller:
         subscription.sequence = next(state.sequence_numbers)
         self._subscriptions[subscription] = state.clock.time()
         if subscription.listeners is not None:
-            from ..events import WaitStarted
-
             state.listener_count += 1
-            subscription.listeners.notify(WaitStarted(pods=len(subscription.pod_ids)))
+            subscription.listeners.report("WaitStarted", pods=len(subscription.pod_ids))
         for pod_id in subscription.pod_ids:
             pod = state.pods.setdefault(pod_id, WatchedPod(pod_id))
             subscription.pods[pod_id] = pod
@@ -101,12 +99,10 @@ class Poller:
             return
         state = self._state
         if subscription.listeners is not None:
-            from ..events import WaitEnded
-
             state.listener_count -= 1
             seconds = state.clock.time() - began_at
             total, pending = len(subscription.pod_ids), len(subscription.pods)
-            subscription.listeners.notify(WaitEnded(pods=total, pending=pending, seconds=seconds))
+            subscription.listeners.report("WaitEnded", pods=total, pending=pending, seconds=seconds)
         state.schedule.remove(subscription)
         for pod in subscription.pods.values():
             self.remove_pod(subscription, pod)
@@ -143,7 +139,10 @@ class Poller:
                     tick = Tick(state, self._reader, pods, look_up=self._lookups.start_if_due)
                     state.start(tick.run, pods=pods, on_end=tick.release)
                 schedule.changed.clear()
-                await state.clock.wait(schedule.changed, self._next_at() - state.clock.time())
+                next_at = max(schedule.next_at(), state.pace.paused_until)
+                if state.pace.pause_cause is not None:
+                    next_at = min(next_at, state.warnings.next_at)
+                await state.clock.wait(schedule.changed, next_at - state.clock.time())
         except asyncio.CancelledError:
             error = _poller_cancelled_error()
         except Exception as exc:  # noqa: BLE001 - a defect must not leave subscribers hanging
@@ -179,11 +178,6 @@ class Poller:
         # A task that was cancelled before its first step has not shut down.
         if task.cancelled() and not self._transport.closed:
             self._start(self._shut_down(_poller_cancelled_error()))
-
-    def _next_at(self) -> float:
-        """Return the time of the next request or, in a long pause, of the next warning."""
-        request_at = max(self._state.schedule.next_at(), self._state.pace.paused_until)
-        return request_at if self.pause_cause is None else min(request_at, self._state.warnings.next_at)
 
 
 def _poller_cancelled_error() -> PrimePodsError:

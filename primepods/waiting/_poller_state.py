@@ -139,19 +139,15 @@ class PollerState:
         """Warn of a failed request for ``pod_count`` pods; after a 429, pause polling."""
         if isinstance(error, RateLimitError):
             if self.pace.apply_rate_limit(error) and self.listener_count:
-                self._emit_pause_event()
+                # Notify all listeners, since the pause affects the whole poller.
+                context = contextvars.Context()
+                context.run(self.set_listeners_of, self.pods.values())
+                if (listeners := context.get(LISTENERS)) is not None:
+                    seconds = self.pace.paused_until - self.clock.time()
+                    listeners.report("PollingPaused", seconds=seconds)
             self.warnings.warn_if_paused(is_new_wait=False)
         else:
             self.warnings.warn_of_failure(error, pod_count=pod_count, total=len(self.pods))
-
-    def _emit_pause_event(self) -> None:
-        # Notify all listeners, since the pause affects the whole poller.
-        from ..events import PollingPaused
-
-        context = contextvars.Context()
-        context.run(self.set_listeners_of, self.pods.values())
-        if (listeners := context.get(LISTENERS)) is not None:
-            listeners.notify(PollingPaused(seconds=self.pace.paused_until - self.clock.time()))
 
 
 def is_refusal(error: Exception) -> bool:
