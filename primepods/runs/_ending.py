@@ -47,7 +47,6 @@ _SIGNALS = {
 }
 """What it usually means that a signal has ended a command."""
 _SIGNAL_CODE = 128
-_EARLY = 60.0
 
 
 @attrs.frozen
@@ -94,11 +93,6 @@ class CommandEnd:
     exit_code: int | None
     seconds: float | None
     note: str = ""
-
-    @property
-    def has_failed_early(self) -> bool:
-        """Whether the command failed within its first minute, as a mistyped one does."""
-        return bool(self.exit_code) and self.seconds is not None and self.seconds < _EARLY
 
     def describe(self, *, was_asked: bool) -> str:
         """Return a phrase such as ``exit code 137 (SIGKILL, often out of memory) after 3m``.

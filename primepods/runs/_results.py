@@ -30,7 +30,9 @@ _MIN_ATTEMPTS = 4
 _DEFAULT_HOLD = 3600.0
 """Seconds for which a pod without a limit is held."""
 SHORT_HOLD = 600.0
-"""Seconds for which a pod is held where nobody may read that, or if little work can be lost."""
+"""Seconds for which a pod is held where nobody may read that, or if the command failed at once."""
+_FIRST_MINUTE = 60.0
+"""Seconds in which a command that fails, such as a mistyped one, has no work to lose."""
 _KILO = 1000
 _TEN = 10
 
@@ -119,11 +121,13 @@ class Results:
     def _begin_hold(self, pod: AsyncLeasedPod, command: CommandEnd | None) -> float:
         """Say why the pod is held, unless it is not; return the seconds between two attempts."""
         record, limit = self._run.record, pod.seconds_left
-        is_early = command is not None and command.has_failed_early
+        failed = ""
+        if command is not None and command.exit_code and (command.seconds or 0.0) < _FIRST_MINUTE:
+            failed = f"The command ended with {command.describe(was_asked=False)}. "
         wanted = record.hold
         if wanted is None:
             wanted = _DEFAULT_HOLD if limit is None else limit
-            wanted = min(wanted, SHORT_HOLD) if is_early else wanted
+            wanted = min(wanted, SHORT_HOLD) if failed else wanted
         if record.held_until is not None:  # by an earlier process
             wanted = record.held_until - time.time()
         seconds = wanted if limit is None else min(wanted, limit)
@@ -138,7 +142,6 @@ class Results:
             f"`primepods cp {self._run.name}:{item.remote} {shown_path(item.local)}`"
             for item in self._missing
         )
-        failed = f"{command.describe(was_asked=False)}. " if is_early else ""
         self._host.info(
             f"{failed}{pod.name} is held until {clock} ({short_duration(seconds)}{hint}), for at most "
             f"{money(pod.price_hr * seconds / 3600)}, since {paths} could not be fetched; trying again every "
