@@ -15,6 +15,7 @@ from ._host import RunHost as RunHost
 from ._process import delayed_stop as delayed_stop
 from ._process import ignore_stop as ignore_stop
 from ._process import start_process as start_process
+from ._results import SHORT_HOLD as SHORT_HOLD
 from ._results import short_size as short_size
 from ._results import shown_path as shown_path
 from ._run import Run as Run

@@ -15,6 +15,7 @@ from .._utils.money import money
 from .._utils.text import short_duration
 from ..errors import ConnectionLostError, LoginError, PrimePodsError
 from ..remote import download_first
+from ._ending import CommandEnd
 from ._host import RunHost
 from ._run import Run
 
@@ -28,6 +29,10 @@ _MIN_ATTEMPTS = 4
 """Min attempts to fetch what is missing while a pod is held."""
 _DEFAULT_HOLD = 3600.0
 """Seconds for which a pod without a limit is held."""
+SHORT_HOLD = 600.0
+"""Seconds for which a pod is held where nobody may read that, or if the command failed at once."""
+_FIRST_MINUTE = 60.0
+"""Seconds in which a command that fails, such as a mistyped one, has no work to lose."""
 _KILO = 1000
 _TEN = 10
 
@@ -85,11 +90,12 @@ class Results:
             for item in self.items:
                 await self._fetch(pod, item, is_early=True)
 
-    async def fetch(self, pod: AsyncLeasedPod, *, may_hold: bool) -> None:
+    async def fetch(self, pod: AsyncLeasedPod, command: CommandEnd | None, *, may_hold: bool) -> None:
         """Fetch the results; if one is missing, hold the pod and try again.
 
         Args:
             pod: The pod.
+            command: How the command ended by itself; ``None`` if it did not.
             may_hold: Whether to hold the pod while a result is missing.
         """
         for item in self.items:
@@ -104,7 +110,7 @@ class Results:
             if time.monotonic() - self.reached_at >= self._run.record.reconnect:
                 self._host.problem("the pod is not held, since it cannot be reached")
                 break
-            pause = pause or self._begin_hold(pod)
+            pause = pause or self._begin_hold(pod, command)
             left = (self._run.record.held_until or 0.0) - time.time()
             if left <= 0:
                 break
@@ -112,12 +118,16 @@ class Results:
         if self._run.record.held_until is not None:
             self._run.save_or_tell(self._host.problem, held_until=None)
 
-    def _begin_hold(self, pod: AsyncLeasedPod) -> float:
+    def _begin_hold(self, pod: AsyncLeasedPod, command: CommandEnd | None) -> float:
         """Say why the pod is held, unless it is not; return the seconds between two attempts."""
         record, limit = self._run.record, pod.seconds_left
+        failed = ""
+        if command is not None and command.exit_code and (command.seconds or 0.0) < _FIRST_MINUTE:
+            failed = f"The command ended with {command.describe(was_asked=False)}. "
         wanted = record.hold
         if wanted is None:
             wanted = _DEFAULT_HOLD if limit is None else limit
+            wanted = min(wanted, SHORT_HOLD) if failed else wanted
         if record.held_until is not None:  # by an earlier process
             wanted = record.held_until - time.time()
         seconds = wanted if limit is None else min(wanted, limit)
@@ -125,8 +135,7 @@ class Results:
             return 0.0
         pause = min(_MAX_RETRY_INTERVAL, seconds / _MIN_ATTEMPTS)
         self._run.save_or_tell(self._host.problem, held_until=time.time() + seconds)
-        is_short = seconds == record.hold and "--hold" not in record.typed
-        hint = "; without a terminal, see --hold" if is_short else ""
+        hint = "; see --hold" if seconds == SHORT_HOLD and "--hold" not in record.typed else ""
         clock = time.strftime("%H:%M", time.localtime(time.time() + seconds))
         paths = ", ".join(item.remote for item in self._missing)
         by_hand = ", ".join(
@@ -134,10 +143,10 @@ class Results:
             for item in self._missing
         )
         self._host.info(
-            f"{pod.name} is held until {clock} ({short_duration(seconds)}{hint}), for at most "
+            f"{failed}{pod.name} is held until {clock} ({short_duration(seconds)}{hint}), for at most "
             f"{money(pod.price_hr * seconds / 3600)}, since {paths} could not be fetched; trying again every "
-            f"{short_duration(math.ceil(pause))}. By hand, fetch with {by_hand}, with the right path. To "
-            f"delete the pod without it, run `primepods stop {self._run.name}`."
+            f"{short_duration(math.ceil(pause))}. By hand, fetch with {by_hand}, from the right path "
+            f"or to another folder. To delete the pod without it, run `primepods stop {self._run.name}`."
         )
         return pause
 

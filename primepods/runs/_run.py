@@ -521,7 +521,8 @@ def find_run(name: str) -> Run:
     near = difflib.get_close_matches(name, runs, cutoff=0.4)
     hint = f"Similar names: {', '.join(near)}." if near else "See `primepods runs`."
     raise ValueError(
-        f"this machine has no run {name!r}. {hint} `primepods attach POD/JOB` reads a job from its pod"
+        f"this machine has no run {name!r}. {hint} For a run of another machine, `primepods attach POD` "
+        "shows its output, `primepods cp POD:PATH .` fetches a result, and `primepods delete POD` ends it"
     )
 
 

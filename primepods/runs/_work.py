@@ -175,8 +175,10 @@ class Work:
         try:
             if record.ending is None:
                 await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
-                if working.done() and isinstance(working.exception(), ConnectionLostError | LoginError):
-                    # Of a lost pod, the connection may end before the API shows the loss.
+                if working.done() and isinstance(
+                    working.exception(), ConnectionLostError | JobError | LoginError
+                ):
+                    # Of a lost pod, connection and job may end before the API shows the loss.
                     others = [task for task in reasons if task is not working]
                     timeout = 2 * LOSS_CHECK_FACTOR * record.lease["interval"]
                     await asyncio.wait(others, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -277,16 +279,18 @@ class Work:
         """Fetch the results, unless the pod is lost meanwhile; try it on a pod that has failed."""
         await _cancel(self._early_fetches)
         limit_logins(pod, _FETCH_LOGIN_TIMEOUT)
-        fetching = asyncio.create_task(self.outcome.results.fetch(pod, may_hold=may_hold))
+        outcome = self.outcome
+        command = outcome.command if outcome.reason is Reason.COMMAND_ENDED else None
+        fetching = asyncio.create_task(outcome.results.fetch(pod, command, may_hold=may_hold))
         try:
             await asyncio.wait({fetching, lost}, return_when=asyncio.FIRST_COMPLETED)
             if not fetching.done() and lost.result().may_answer:
                 await asyncio.wait({fetching}, timeout=_FAILED_POD_TIMEOUT)
             if fetching.done():
                 fetching.result()
-            elif self.outcome.reason is not Reason.POD_LOST:
+            elif outcome.reason is not Reason.POD_LOST:
                 self._host.problem(f"The pod {pod.name} was lost: {lost.result().reason}")
-                self.outcome.reason = Reason.POD_LOST
+                outcome.reason = Reason.POD_LOST
         finally:
             await _cancel([fetching])
 

@@ -220,13 +220,20 @@ def test_a_mistyped_path_holds_the_pod_until_it_is_fetched_or_stopped(
     ), err
 
 
-@pytest.mark.parametrize(("make", "held"), [(pty.openpty, r"1h\s+0m\)"), (os.pipe, r"10m; without")])
-def test_where_nobody_may_read_it_a_pod_is_held_for_a_short_time(
-    market: Emulator, make: Callable[[], tuple[int, int]], held: str
+@pytest.mark.parametrize(
+    ("make", "line", "code", "held"),
+    [
+        (pty.openpty, "true", 1, r"1h\s+0m\)"),
+        (os.pipe, "true", 1, r"10m; see --hold\)"),
+        (pty.openpty, "pyton3 train.py", 127, r"10m;\s+see\s+--hold\)"),
+    ],
+)
+def test_a_pod_is_held_for_a_short_time_where_nobody_may_read_it_or_a_command_fails_at_once(
+    market: Emulator, make: Callable[[], tuple[int, int]], line: str, code: int, held: str
 ) -> None:
-    """Without a terminal, as in CI, unless --hold says more."""
+    """Without a terminal, as in CI, or for a mistyped command, unless --hold says more."""
     ours, theirs = make()
-    words = [*OPTIONS, "--download", "uot", "--", "true"]
+    words = [*OPTIONS, "--download", "uot", "--", line]
     with subprocess.Popen(
         [sys.executable, "-m", "primepods", "run", *words], stderr=theirs, start_new_session=True
     ) as process:
@@ -237,7 +244,8 @@ def test_where_nobody_may_read_it_a_pod_is_held_for_a_short_time(
         process.send_signal(signal.SIGINT)
     os.close(ours)
     assert re.search(rf"is\s+held\s+until\s+\d\d:\d\d\s+\({held}", said), said
-    assert (process.returncode, list(market.pods)) == (1, [])
+    is_told = re.search(r"exit\s+code\s+127\s+\(the\s+command[^.]+\.\s+run-", said) is not None
+    assert (is_told, process.returncode, list(market.pods)) == (code == 127, code, []), said
 
 
 def test_a_short_hold_tries_again_meanwhile(market: Emulator, tmp_path: Path) -> None:
@@ -333,6 +341,16 @@ def test_a_pod_that_is_lost_before_its_results_are_here_is_told(market: Emulator
     _, err = life.process.communicate(timeout=60)
     assert life.process.returncode == 4, err
     assert ": the pod was lost, its command ended with exit code 0 after" in err.splitlines()[-1], err
+
+
+def test_a_job_that_is_lost_before_the_loss_of_its_pod_is_seen(market: Emulator, tmp_path: Path) -> None:
+    """That is not a job that was lost on its pod: no pod is held that is gone."""
+    life = live(tmp_path, "--interval", "0.5s", "--download", "uot")
+    life.kill_supervisor()
+    market.delete_pod(next(iter(market.pods)))
+    _, err = life.process.communicate(timeout=60)
+    assert (life.process.returncode, "is held until" in err) == (4, False), err
+    assert ": the pod was lost, exit code 4" in err.splitlines()[-1], err
 
 
 def test_a_pod_that_is_lost_while_it_gets_the_uploads_is_lost(market: Emulator, tmp_path: Path) -> None:

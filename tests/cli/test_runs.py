@@ -523,6 +523,12 @@ def test_ctrl_c_only_detaches(market: Emulator, run: Run, tmp_path: Path) -> Non
     other = command("attach", f"{pod_id}/{name}-0", *OPTIONS[2:4])
     assert other.stdout is not None
     assert other.stdout.readline() == "begun\n"
+    leaving = command("attach", pod_id, *OPTIONS[2:4])
+    assert leaving.stdout is not None
+    leaving.stdout.readline()
+    leaving.send_signal(signal.SIGINT)
+    _, err = leaving.communicate(timeout=60)
+    assert (leaving.returncode, f"Detached: {pod_id}/{name}-0 keeps running" in err) == (130, True), err
     go(tmp_path)
     assert other.communicate(timeout=60)[0] == "end\n"
     assert (other.returncode, run("attach", name).exit_code) == (3, 3)
@@ -660,7 +666,7 @@ def test_what_cannot_be_is_told(market: Emulator, run: Run, tmp_path: Path) -> N
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.stderr
     for command in ("attach", "stop"):
         result = run(command, "train")
-        says = "no pod has the name or id 'train'" if command == "attach" else "no run 'train'"
+        says = "no pod has the name or id 'train'" if command == "attach" else "`primepods delete POD` ends"
         code = 1 if command == "attach" else 2
         assert (result.exit_code, says in result.stderr) == (code, True), result.stderr
     (tmp_path / "file").touch()

@@ -20,8 +20,6 @@ from .._shared.login_options import Env, EnvFile, SshOptions, parse_command, rea
 from .._shared.offer_options import OfferFilters, OrderOptions, without_unset
 from .._shared.table import print_info
 
-_HOLD_WITHOUT_TERMINAL = 600.0
-"""Seconds to hold a pod where nobody may read that it is held, as in CI."""
 _MAX_OFFERS = 5
 """Max number of offers to try, one after the other."""
 
@@ -219,7 +217,8 @@ def command(
         duration_option(
             "Hold the pod for this time if a result cannot be fetched, and try again each minute; 0s: not at "
             "all.",
-            show_default="until the limit, or 1h; 10m without a terminal or --detach",
+            show_default="until the limit, or 1h; 10m without a terminal or --detach, or if the command "
+            "fails in its first minute",
             rich_help_panel="Losses and the end",
         ),
     ] = None,
@@ -287,7 +286,7 @@ def command(
     """
     import primepods
     from primepods.config import environment_variable
-    from primepods.runs import Run, RunRecord, check_each, check_run, create_run
+    from primepods.runs import SHORT_HOLD, Run, RunRecord, check_each, check_run, create_run
 
     from ._background import run_here, run_in_background
 
@@ -321,7 +320,7 @@ def command(
         raise CommandError("--each FILE and --pods N need each other", ExitCode.USAGE)
     typed = typed_numbers({"--max-hours": max_hours, "--wind-down": wind_down, "--hold": hold})
     if hold is None and each is None and not detach and not _has_terminal():
-        hold = _HOLD_WITHOUT_TERMINAL
+        hold = SHORT_HOLD
     items = [] if each is None else _read_items(each)
     variables = read_variables(env, env_file)
     uploads = [parse_upload(text) for text in upload or ()]

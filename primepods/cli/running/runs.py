@@ -200,7 +200,11 @@ def _follow_job(api: Api, login: LoginOptions, pod: str, name: str) -> int:
                 names = ", ".join(f"{pod}/{job.name}" for job in jobs)
                 raise CommandError(f"{pod} has {count(jobs, 'job')}{names and f'. Give one of {names}'}")
             name = jobs[0].name
-        return remote.job(name).wait(check=False, capture=False).exit_code
+        try:
+            return remote.job(name).wait(check=False, capture=False).exit_code
+        except KeyboardInterrupt:
+            print_info(f"Detached: {pod}/{name} keeps running. To end it and its bill, delete its pod.")
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 @api_command
@@ -229,9 +233,9 @@ def stop(
       its process died, --each      lost       not fetched        deleted
       --now, second Ctrl-C          lost       not fetched        deleted at once
 
-    Before SIGKILL, the command has half of --wind-down. A pod is held until the limit, or for --hold (without
-    a terminal or --detach: 10m); stop deletes it without the missing result. If a result is missing at the
-    end, stop exits with 1.
+    Before SIGKILL, the command has half of --wind-down. A pod is held until the limit, or for --hold (10m
+    without a terminal or --detach, or if the command fails in its first minute); stop deletes it without the
+    missing result. If a result is missing at the end, stop exits with 1.
     """
     from primepods.runs import find_run, stop_run
 
