@@ -350,7 +350,7 @@ def test_a_job_that_is_lost_before_the_loss_of_its_pod_is_seen(market: Emulator,
     market.delete_pod(next(iter(market.pods)))
     _, err = life.process.communicate(timeout=60)
     assert (life.process.returncode, "is held until" in err) == (4, False), err
-    assert ": the pod was lost, exit code 4" in err.splitlines()[-1], err
+    assert ": the pod was lost, " in err.splitlines()[-1], err  # its exit code may have been read before
 
 
 def test_a_pod_that_is_lost_while_it_gets_the_uploads_is_lost(market: Emulator, tmp_path: Path) -> None:
