@@ -131,12 +131,16 @@ class Download(_Copy):
     """Copy from a pod; the constructor checks the arguments. See :meth:`AsyncRemote.download`."""
 
     def __init__(
-        self, paths: Sequence[str], local: str | os.PathLike[str], on_progress: OnProgress | None
+        self,
+        paths: Sequence[str],
+        local: str | os.PathLike[str],
+        on_progress: OnProgress | None,
+        since: str = "",
     ) -> None:
         # The first path that exists is copied. All have the same name.
         remote = check_string("remote", paths[-1])
         super().__init__(f"{remote} to {os.fspath(local)}", on_progress)
-        self._script = download_script(*paths)
+        self._script = download_script(*paths, since=since)
         self._name = posixpath.basename(remote.rstrip("/"))
         self._target = _local_path(local).absolute()
         check_target(self._target)

@@ -70,9 +70,15 @@ def upload_script(remote: str, *, kind: str, name: str) -> bytes:
     return make_script("upload.sh", kind, target.rstrip("/") or "/", name)
 
 
-def download_script(*paths: str) -> bytes:
-    """Return the script that packs the first path that exists; for its errors see :func:`remote_path`."""
-    return make_script("download.sh", *(remote_path("remote", path).rstrip("/") or "/" for path in paths))
+def download_script(*paths: str, since: str = "") -> bytes:
+    """Return the script that packs the first path that exists; for its errors see :func:`remote_path`.
+
+    Args:
+        paths: The paths on the pod.
+        since: File in the home folder; only files that changed after it are packed.
+    """
+    targets = [remote_path("remote", path).rstrip("/") or "/" for path in paths]
+    return make_script("download.sh", since, *targets)
 
 
 def remote_path(name: str, path: str) -> str:

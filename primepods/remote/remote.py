@@ -467,11 +467,12 @@ async def download_first(
     local: str | os.PathLike[str],
     *,
     on_progress: OnProgress | None = None,
+    since: str = "",
 ) -> None:
-    """Download the first of some paths that exists; see :meth:`AsyncRemote.download`."""
+    """Download the first of some paths that exists, or what changed after ``since``, a file on the pod."""
     from ._copy import Download
 
-    await Download(paths, local, on_progress).run(await get_login(remote))
+    await Download(paths, local, on_progress, since).run(await get_login(remote))
 
 
 def limit_logins(remote: AsyncRemote, seconds: float) -> None:

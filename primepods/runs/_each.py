@@ -27,7 +27,7 @@ from ..errors import BudgetExceededError, ConfigError, ConnectionLostError, Prim
 from ..leasing.lease import AsyncLeasedPod
 from ..remote import Stream, check_work, echo, find_nodes
 from ._check import check_run
-from ._ending import Reason
+from ._ending import Reason, describe_pod
 from ._follow import DISK_FULL
 from ._host import BUDGET_EXCEEDED, FAILED, ItemProgress, ItemResult, RunHost
 from ._results import shown_path
@@ -434,7 +434,7 @@ class EachRunner(Runner):
             f"Of {total} items, {', '.join(f'{n} {end}' for end, n in ends.items() if n)}",
             f"Results in {folders}" if folders and (done or fetched_early) else "",
             f"Cost about {money(self._run.cost())}",
-            self._describe_pod(),
+            describe_pod(self._run, self._lease),
         ]
         return " ".join(f"{sentence}." for sentence in sentences if sentence)
 

@@ -20,18 +20,24 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from .._utils.money import money
 from .._utils.text import short_duration
 from ._host import BUDGET_EXCEEDED, FAILED, INTERRUPTED, POD_FAILED, SSH_FAILED
 from ._process import delayed_stop
-from ._run import STOP_SIGNALS
+from ._run import STOP_SIGNALS, Run
+
+if TYPE_CHECKING:
+    from ..leasing.supervisor import LeaseSupervisor
+    from ._work import Work
 
 _SAME_MOMENT = 0.3
 """Seconds within which interruptions count as one: a shell and a terminal may both send them."""
@@ -199,3 +205,43 @@ class RunInterruptions:
             for number in handled:
                 loop.remove_signal_handler(number)
                 signal.signal(number, previous[number])
+
+
+def verdict_of(
+    run: Run, work: Work, lease: LeaseSupervisor | None, interruptions: RunInterruptions, exit_code: int
+) -> str:
+    """Return how a run has ended: command, results, cost, and whether a pod is left."""
+    record, outcome, command = run.record, work.outcome, work.outcome.command
+    reason = work.describe_reason()
+    if interruptions.count and (command is None or exit_code != command.exit_code):
+        reason = reason or interruptions.phrase
+    if command is None:
+        end = f"exit code {exit_code} after {short_duration(time.time() - record.began_at)}"
+        note = "" if record.job is not None else "The command did not start"
+    else:
+        was_asked = outcome.reason is not None and outcome.reason.value.is_asked
+        end = f"{reason and 'its command ended with '}{command.describe(was_asked=was_asked)}"
+        note = command.note
+    results = ""
+    if record.job is not None:
+        is_at_limit = lease is not None and lease.budget_error is not None
+        cut = "cut off by the limit" if is_at_limit else "skipped"
+        results = outcome.results.describe("" if outcome.is_complete else cut)
+    sentences = [
+        f"{run.name}: {reason and f'{reason}, '}{end}",
+        note,
+        results,
+        f"Cost about {money(run.cost())}",
+        describe_pod(run, lease),
+    ]
+    return " ".join(f"{sentence.rstrip('.')}." for sentence in sentences if sentence)
+
+
+def describe_pod(run: Run, lease: LeaseSupervisor | None) -> str:
+    """Return a sentence for the verdict: whether a pod is left, given the last lease."""
+    if lease is not None and lease.is_kept:
+        pod_id = run.record.pod_id
+        return f"Its pod {pod_id} still runs and is billed; delete it with `primepods delete {pod_id}`"
+    # If a lease file is left, the order's pod may exist.
+    is_uncertain = run.may_have_pod or (lease is not None and lease.has_file)
+    return "Its pod may still be billed; see `primepods sweep`" if is_uncertain else "No pod is left"

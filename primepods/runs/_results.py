@@ -179,6 +179,8 @@ class Results:
     async def _download(self, pod: AsyncLeasedPod, item: Result, *, is_early: bool) -> int:
         """Copy a result here, completely or not at all; return its size."""
         size, sources = 0, self._run.record.sources(item.remote)
+        # Other items may have left files there.
+        since = f".primepods/jobs/{self._run.job_name}/command" if self._run.record.pods else ""
         for attempts_left in reversed(range(_MAX_ATTEMPTS)):
             try:
                 with nullcontext() if is_early else self._host.progress(f"downloaded {item.remote}") as show:
@@ -189,7 +191,7 @@ class Results:
                         if show is not None:
                             show(copied)
 
-                    await download_first(pod, sources, item.local, on_progress=note)
+                    await download_first(pod, sources, item.local, on_progress=note, since=since)
             except ConnectionLostError as exc:
                 if is_early or not attempts_left or pod.seconds_left == 0.0:
                     raise

@@ -172,6 +172,11 @@ class Run:
     def name(self) -> str:
         return self.path.name
 
+    @property
+    def job_name(self) -> str:
+        """Name of the job of the present attempt."""
+        return f"{self.name}-{self.record.restart}"
+
     @classmethod
     def create(cls, record: RunRecord) -> Run:
         """Create a run, and lock it for this process.

@@ -27,12 +27,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._utils.money import money
-from .._utils.text import short_duration
 from ..errors import BudgetExceededError, NotFoundError, PodFailedError, PrimePodsError
 from ..models import PodChange
 from ..remote import SSHOptions, Watchdog
 from ..specs import PodSpec
-from ._ending import Reason, RunInterruptions
+from ._ending import Reason, RunInterruptions, verdict_of
 from ._host import BUDGET_EXCEEDED, FAILED, INTERRUPTED, POD_FAILED, RunError, RunHost
 from ._run import Run, RunRecord
 from ._take_over import take_over_lease
@@ -101,16 +100,16 @@ class Runner:
 
     def _note_interruption(self) -> None:
         """Let the work end, or cancel it: the lease then deletes the pod."""
-        interruptions, work = self.interruptions, self._working
+        work, is_first = self._working, self.interruptions.count == 1
         if work is None:
             return
         # Before there is a job, there is nothing to fetch. A lease must be taken over before its pod can go.
-        is_in_order = self._has_pod or self.must_take_over or self._record.job is not None
-        if (interruptions.count == 1 and is_in_order and not self._is_holding) or self.must_take_over:
+        is_in_order = self._has_pod or self._record.job is not None
+        if self.must_take_over or (is_first and is_in_order and not self._is_holding):
             if self._work.outcome.reason is not None and not self._work.outcome.is_complete:
                 self._host.info("The run is ending already. Another interruption deletes the pod at once.")
             return
-        if not self._has_pod and interruptions.count == 1:
+        if is_first and not self._has_pod:
             self._host.info("Interrupted: deleting any ordered pod, and waiting until it is confirmed gone")
         work.cancel()
 
@@ -231,20 +230,7 @@ class Runner:
         # new one.
         lease = self._lease_options(record.leased_at if self._run.may_have_pod else None)
         if record.lease_file is not None:
-            if not self._is_stopping and USED_UP not in {lease["max_hours"], lease["max_spend"]}:
-                # Check ssh first: a lease that cannot log in deletes its pod, and the results. Until the
-                # take-over, another process may try again.
-                names = {"ssh_options", "ssh_command"} & lease.keys()
-                await SSHOptions(**{name: lease[name] for name in names}).check()
-            was_shown = record.was_ready or record.job is not None  # the job starts on a ready pod
-            if was_shown:
-                # A check beside the job could fail because of the job, and the lease would delete the pod.
-                lease.pop("check", None)
-                # So does a login that fails: the pod may be out of reach for as long as in any run.
-                lease["login_timeout"] = max(record.reconnect, MIN_LOGIN_TIMEOUT)
-            taken = take_over_lease(
-                client, record.lease_file, was_shown=was_shown, on_change=self._show_change, **lease
-            )
+            taken = await self._take_over(client, record.lease_file, lease)
             self.must_take_over = False
             if taken is not None:
                 return taken, True
@@ -270,6 +256,24 @@ class Runner:
 
         made.supervisor.on_order = note_order
         return made, False
+
+    async def _take_over(
+        self, client: AsyncClient, lease_file: str, lease: dict[str, Any]
+    ) -> AsyncLease | None:
+        """Take over the lease of an earlier process; return ``None`` if its file is gone."""
+        record = self._record
+        if not self._is_stopping and USED_UP not in {lease["max_hours"], lease["max_spend"]}:
+            # Check ssh first: a lease that cannot log in deletes its pod, and the results. Until the
+            # take-over, another process may try again.
+            names = {"ssh_options", "ssh_command"} & lease.keys()
+            await SSHOptions(**{name: lease[name] for name in names}).check()
+        was_shown = record.was_ready or record.job is not None  # the job starts on a ready pod
+        if was_shown:
+            # A check beside the job could fail because of the job, and a login because the pod is out of
+            # reach, which it may be for as long as in any run. The lease would then delete the pod.
+            login_timeout = max(record.reconnect, MIN_LOGIN_TIMEOUT)
+            lease = {**lease, "check": None, "login_timeout": login_timeout}
+        return take_over_lease(client, lease_file, was_shown=was_shown, on_change=self._show_change, **lease)
 
     async def _prepare_order(self, client: AsyncClient, lease: dict[str, Any]) -> list[PodSpec]:
         """Return the specs to order, the preferred one first; add to the arguments of the lease.
@@ -326,47 +330,10 @@ class Runner:
             raise RunError("stopped", INTERRUPTED)
 
     def verdict(self, exit_code: int) -> str:
-        """Return how the run has ended: command, results, cost, and whether a pod is left.
-
-        It is empty if nothing was ordered.
-        """
-        record, lease, outcome = self._record, self._lease, self._work.outcome
-        if lease is None and record.result is None:
+        """Return how the run has ended; empty if nothing was ordered."""
+        if self._lease is None and self._record.result is None:
             return ""
-        reason = self._work.describe_reason()
-        if self.interruptions.count and (outcome.command is None or exit_code != outcome.command.exit_code):
-            reason = reason or self.interruptions.phrase
-        if outcome.command is None:
-            end = f"exit code {exit_code} after {short_duration(time.time() - record.began_at)}"
-        else:
-            was_asked = outcome.reason is not None and outcome.reason.value.is_asked
-            end = f"{reason and 'its command ended with '}{outcome.command.describe(was_asked=was_asked)}"
-        results = note = ""
-        if record.job is not None:
-            is_at_limit = lease is not None and lease.budget_error is not None
-            cut = "cut off by the limit" if is_at_limit else "skipped"
-            results = outcome.results.describe("" if outcome.is_complete else cut)
-        elif outcome.command is None:
-            note = "The command did not start"
-        if outcome.command is not None:
-            note = outcome.command.note
-        sentences = [
-            f"{self._run.name}: {reason and f'{reason}, '}{end}",
-            note,
-            results,
-            f"Cost about {money(self._run.cost())}",
-            self._describe_pod(),
-        ]
-        return " ".join(f"{sentence.rstrip('.')}." for sentence in sentences if sentence)
-
-    def _describe_pod(self) -> str:
-        lease = self._lease
-        if lease is not None and lease.is_kept:
-            pod_id = self._record.pod_id
-            return f"Its pod {pod_id} still runs and is billed; delete it with `primepods delete {pod_id}`"
-        # If a lease file is left, the order's pod may exist.
-        is_uncertain = self._run.may_have_pod or (lease is not None and lease.has_file)
-        return "Its pod may still be billed; see `primepods sweep`" if is_uncertain else "No pod is left"
+        return verdict_of(self._run, self._work, self._lease, self.interruptions, exit_code)
 
 
 def _limits_text(record: RunRecord) -> str:

@@ -156,8 +156,7 @@ class Work:
         nodes = await find_nodes(pod)
         for remote in (pod, *nodes):
             limit_logins(remote, max(record.reconnect, MIN_LOGIN_TIMEOUT))
-        name = f"{self._run.name}-{record.restart}"
-        jobs = [node.job(name) for node in nodes]
+        jobs = [node.job(self._run.job_name) for node in nodes]
         if len(nodes) > 1:
             self._host.info(f"The command runs on {len(nodes)} nodes")
             self._run.save(nodes=max(record.nodes, len(nodes)))

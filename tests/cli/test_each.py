@@ -61,18 +61,32 @@ def test_twelve_items_on_three_pods(market: Emulator, run: Run) -> None:
     assert (orders(market), len(market.pods)) == (3, 0)
 
 
-@pytest.mark.parametrize("words", [[], ["--upload", "data:work"]])
-def test_an_item_never_gets_the_results_of_another(market: Emulator, run: Run, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "target"),
+    [
+        ("--download out:results", ">>out"),
+        ("--upload data:{0}/up --download out:results", ">out; cat kept"),
+        ("--download {0}/out:results", ">{0}/out"),
+        ("--download {0}:results", ">{0}/out"),
+        ("--upload data:work --download out:results", ">>out; cat kept"),
+        ("--upload data:work --download ~/work:results", ">out; cat kept"),
+    ],
+)
+def test_an_item_never_gets_the_results_of_another(
+    market: Emulator, run: Run, words: str, target: str
+) -> None:
     """The second item on the pod writes nothing, and fails; what was uploaded stays for all."""
-    Path("data").mkdir()
-    Path("data/kept").touch()
-    words = [*words, *(["--download", "kept"] if words else []), "--download", "out:results"]
-    line = "[ {} = b ] || echo {} >out"
-    result = run("run", *OPTIONS, *each(*"abc"), "--pods", "1", *words, "--", line)
+    for folder in ("data", "shared"):
+        Path(folder).mkdir()
+        Path(folder, "kept").touch()
+    shared = Path("shared").absolute()
+    line = f"[ {{}} = b ] || echo {{}} {target.format(shared)}"
+    result = run("run", *OPTIONS, *each(*"abc"), "--pods", "1", *words.format(shared).split(), "--", line)
     assert result.exit_code == 1, result.output
-    assert {path.parent.name: path.read_text() for path in Path("results").glob("*/out")} == {
-        "1": "a\n",
-        "3": "c\n",
+    files = [path for path in Path("results").rglob("*") if path.is_file()]
+    assert {str(path): path.read_text() for path in files} == {
+        "results/1/out": "a\n",
+        "results/3/out": "c\n",
     }
     assert "Of 3 items, 2 succeeded, 1 failed." in result.stderr
 

@@ -135,7 +135,7 @@ class Ssh(asyncio.SubprocessTransport):
             count, _, script = text.partition(b"\n")
             if script.count(b"\n") >= int(count):
                 words = shlex.split(script.partition(b"\n")[0].decode())[3:]
-                return ["download", *words] if b"primepods_download" in script else words
+                return ["download", *words[1:]] if b"primepods_download" in script else words
 
     async def _act(self, action: str, name: str = "", *words: str) -> int:
         jobs = self._world.jobs.setdefault(self._pod_id, {})

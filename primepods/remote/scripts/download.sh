@@ -1,9 +1,9 @@
 # Packs a file or a folder: prints `file` or `folder`, and then the archive.
 #
-# $1 is the mark. The others are paths, each absolute or with a dot at its beginning: the first that exists is
-# packed.
-primepods_mark=$1
-shift
+# $1 is the mark. With $2, a file, only files that changed after it are packed, for which GNU's tar is needed. The
+# others are paths, each absolute or with a dot at its beginning: the first that exists is packed.
+primepods_mark=$1 primepods_since=${2:+$PWD/$2}
+shift 2
 primepods_paths="$1${2:+ or $2}"
 for primepods_target do if [ -e "$primepods_target" ]; then break; fi; done
 # Options in this variable would change how `tar` works.
@@ -11,10 +11,25 @@ unset TAR_OPTIONS
 # The client looks for an English message of GNU's tar.
 export LC_ALL=C
 
+# $1 is what is printed first. The others are options of `tar`, and a name.
+primepods_pack() {
+  primepods_kind=$1
+  shift
+  if [ -n "$primepods_since" ]; then
+    set -- -N "$primepods_since" "$@"
+    # This reads no file, and also prints unchanged folders, with a slash.
+    if primepods_changed=$(tar -cvf /dev/null "$@" 2>/dev/null) && ! printf '%s\n' "$primepods_changed" | grep -q '[^/]$'; then
+      printf '%s has no file that changed since the command began\n' "$primepods_target" >&2
+      return 1
+    fi
+  fi
+  printf '%s\n' "$primepods_kind"
+  tar -cf - "$@"
+}
+
 primepods_download() {
   if [ -d "$primepods_target" ]; then
-    printf 'folder\n'
-    cd "$primepods_target" && tar -cf - .
+    cd "$primepods_target" && primepods_pack folder .
   elif [ ! -f "$primepods_target" ]; then
     printf '%s is not a file or folder\n' "$primepods_paths" >&2
     return 1
@@ -23,12 +38,11 @@ primepods_download() {
     printf '%s has no known size, as files in /proc: copy it to another file first\n' "$primepods_target" >&2
     return 1
   else
-    printf 'file\n'
     # Without this option, which others lack, GNU's tar expands escapes such as `\t` in a given name. With
     # `-h`, `tar` packs the file to which a link points.
     set -- "./${primepods_target##*/}"
     if tar --no-unquote --version >/dev/null 2>&1; then set -- --no-unquote "$1"; fi
-    cd "${primepods_target%/*}/" && tar -chf - "$@"
+    cd "${primepods_target%/*}/" && primepods_pack file -h "$@"
   fi
 }
 
