@@ -230,7 +230,6 @@ def stop(
       its job was lost              SIGTERM    fetched            deleted
       a result is missing           -          tried each minute  held
       pod out of reach              may run    tried once         deleted
-      its process died, --each      lost       not fetched        deleted
       --now, second Ctrl-C          lost       not fetched        deleted at once
 
     Before SIGKILL, the command has half of --wind-down. A pod is held until the limit, or for --hold (10m
