@@ -319,9 +319,13 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
         raise BodyTooLargeError
     pieces: list[bytes] = []
     size = 0
-    while piece := await response.content.readany():
-        size += len(piece)
-        if size > MAX_BODY:
-            raise BodyTooLargeError
-        pieces.append(piece)
+    try:
+        while piece := await response.content.readany():
+            size += len(piece)
+            if size > MAX_BODY:
+                raise BodyTooLargeError
+            pieces.append(piece)
+    except RuntimeError as exc:
+        # aiohttp's, if garbage behind the first chunk has closed the connection before the body was read.
+        raise aiohttp.ClientPayloadError(str(exc)) from exc
     return b"".join(pieces)
