@@ -312,10 +312,14 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     """
     pieces: list[bytes] = []
     size = 0
-    while max(size, response.content_length or 0) <= _MAX_BODY:
-        piece = await response.content.readany()
-        if not piece:
-            return b"".join(pieces)
-        size += len(piece)
-        pieces.append(piece)
+    try:
+        while max(size, response.content_length or 0) <= _MAX_BODY:
+            piece = await response.content.readany()
+            if not piece:
+                return b"".join(pieces)
+            size += len(piece)
+            pieces.append(piece)
+    except RuntimeError as exc:
+        # aiohttp's, if garbage behind the first chunk has closed the connection before the body was read.
+        raise aiohttp.ClientPayloadError(str(exc)) from exc
     raise BodyTooLargeError(f"more than {_MAX_BODY:,} bytes")

@@ -197,6 +197,30 @@ async def test_a_callers_session_may_be_set_up_in_any_way() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_chunk_that_is_garbage_is_an_error_of_ours() -> None:
+    """Also where aiohttp has closed the connection before the body is read, as behind a slow middleware."""
+    clock = ManualClock(auto=True)
+    garbage = Reply(
+        body=b"1\r\n{\r\nzz\r\n", headers={"Transfer-Encoding": "chunked"}, length=-1, drip=0.1, clock=clock
+    )
+
+    async def slow(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        response = await handler(request)
+        await clock.sleep(10)
+        return response
+
+    async with (
+        Server(default=garbage) as server,
+        aiohttp.ClientSession(middlewares=[slow]) as session,
+        make_client(server.url, clock=clock, session=session) as client,
+    ):
+        with pytest.raises(primepods.ProtocolError, match="cut short or garbled"):
+            await client.request("GET", PATH)
+
+
+@pytest.mark.anyio
 async def test_a_session_with_credentials_of_its_own_is_refused() -> None:
     """`auth` of a session would go out in the key's place: that is said at construction."""
     with warnings.catch_warnings():
