@@ -1,6 +1,7 @@
 """What every test starts from: an environment that knows no account, and asyncio."""
 
 import gc
+import inspect
 import os
 import signal
 import tempfile
@@ -53,6 +54,14 @@ def pytest_collection(session: pytest.Session) -> None:
     for path in files[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
         with suppress(Exception, pytest.skip.Exception):  # pytest imports it again, and reports that
             import_module(".".join(path.with_suffix("").parts))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: object) -> None:
+    """Mark asynchronous tests, so that anyio's plugin runs them and `-m anyio` selects them."""
+    test = getattr(getattr(obj, "hypothesis", None), "inner_test", obj)
+    if inspect.iscoroutinefunction(test) and collector.istestfunction(obj, name):
+        pytest.mark.anyio(obj)
 
 
 def pytest_collection_finish() -> None:

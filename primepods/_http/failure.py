@@ -18,8 +18,6 @@ from .._utils.secret import Secret
 from .._utils.text import one_line
 
 CONNECT_TIMEOUT: Final = 10.0
-MAX_BODY: Final = 64 * 1024 * 1024
-"""Max bytes of a decompressed response; a page of 1,000 pods has about 1.5 MB."""
 _CHECK_NETWORK: Final = "Check the base URL, the network and the proxy."
 _CHECK_PROXY: Final = (
     "Check the proxy: its user and password belong in its URL (HTTPS_PROXY=http://user:password@host:port)."
@@ -36,7 +34,7 @@ _SYSTEM_MODULES: Final = frozenset({"builtins", "socket", "ssl"})
 
 
 class BodyTooLargeError(Exception):
-    """The response is larger than ``MAX_BODY``."""
+    """The response is too large."""
 
 
 class LostConnectionError(aiohttp.ClientConnectionError):
@@ -118,7 +116,7 @@ def _classify(exc: Exception, key: Secret) -> FailedAttempt | None:  # noqa: PLR
         text = type(exc.__cause__ or exc).__name__
     match exc:
         case BodyTooLargeError():
-            return FailedAttempt(kind="protocol", reason=f"more than {MAX_BODY:,} bytes", transient=False)
+            return FailedAttempt(kind="protocol", reason=str(exc), transient=False)
         case aiohttp.ConnectionTimeoutError():
             return FailedAttempt(kind="connect", reason=f"no connection within {CONNECT_TIMEOUT:g} s")
         case aiohttp.ClientConnectorCertificateError():

@@ -23,14 +23,7 @@ from .._version import __version__
 from ..config import Settings
 from ..errors import ClientClosedError
 from .backoff import RetryBudget, is_idempotent
-from .failure import (
-    CONNECT_TIMEOUT,
-    MAX_BODY,
-    BodyTooLargeError,
-    FailedAttempt,
-    LostConnectionError,
-    translate,
-)
+from .failure import CONNECT_TIMEOUT, BodyTooLargeError, FailedAttempt, LostConnectionError, translate
 from .pace import Pace, shared_pace
 from .request import Request
 from .response import Response
@@ -39,6 +32,8 @@ from .sessions import SessionFactory, Sessions, check_session, close_broken_conn
 _Handler: TypeAlias = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
 # `Transport.send` limits the whole attempt, on the client's clock; aiohttp limits only connecting.
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
+_MAX_BODY: Final = 64 * 1024 * 1024
+"""Max bytes of a decompressed response; a page of 1,000 pods has about 1.5 MB."""
 
 
 class Transport:
@@ -313,15 +308,18 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     """Return the body, which aiohttp decompresses in pieces.
 
     Raises:
-        BodyTooLargeError: The body has more than ``MAX_BODY`` bytes.
+        BodyTooLargeError: The body has more than ``_MAX_BODY`` bytes.
     """
-    if (response.content_length or 0) > MAX_BODY:
-        raise BodyTooLargeError
     pieces: list[bytes] = []
     size = 0
-    while piece := await response.content.readany():
-        size += len(piece)
-        if size > MAX_BODY:
-            raise BodyTooLargeError
-        pieces.append(piece)
-    return b"".join(pieces)
+    try:
+        while max(size, response.content_length or 0) <= _MAX_BODY:
+            piece = await response.content.readany()
+            if not piece:
+                return b"".join(pieces)
+            size += len(piece)
+            pieces.append(piece)
+    except RuntimeError as exc:
+        # aiohttp's, if garbage behind the first chunk has closed the connection before the body was read.
+        raise aiohttp.ClientPayloadError(str(exc)) from exc
+    raise BodyTooLargeError(f"more than {_MAX_BODY:,} bytes")

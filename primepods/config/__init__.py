@@ -45,8 +45,8 @@ from ._files import saved_contexts as saved_contexts
 from ._headers import check_header_value, check_user_agent
 from ._headers import check_headers as check_headers
 from ._host import this_host as this_host
-from ._hourly_limit import find_max_hourly
-from ._hourly_limit import max_hourly as max_hourly
+from ._max_hourly import find_max_hourly
+from ._max_hourly import max_hourly as max_hourly
 from ._urls import check_base_url as check_base_url
 from ._urls import find_proxy as find_proxy
 from ._urls import is_loopback as is_loopback

@@ -61,7 +61,7 @@ class PodRun:
             on the server.
         state_since: When that state was first seen, in seconds of the monotonic clock.
         ended: Set at the end of the run, when its pod is gone or the run has failed.
-        error: The run's error, if any.
+        report_started: Called just before the command starts.
     """
 
     flow_run_id: UUID
@@ -75,7 +75,7 @@ class PodRun:
     state_id: UUID | None = None
     state_since: float = 0.0
     ended: anyio.Event = attrs.field(factory=anyio.Event)
-    error: Exception | None = None
+    report_started: Callable[[], None] = lambda: None
     _scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
 
     def stop(self) -> None:
@@ -88,11 +88,11 @@ class PodRun:
         self.is_left = True
         self._scope.cancel()
 
-    async def execute(self, on_start: Callable[[], Awaitable[bool]]) -> int | None:
+    async def execute(self, should_run: Callable[[], Awaitable[bool]]) -> int | None:
         """Rent a pod, run the command on it, and delete it.
 
         Args:
-            on_start: Called after the login, before the command runs; returns whether to run it.
+            should_run: Called after the login, before the command runs; returns whether to run it.
 
         Returns:
             The command's exit code; ``None`` if the run was stopped or left. Unless it was left, the pod, if
@@ -103,7 +103,7 @@ class PodRun:
         """
         async with self.configuration.get_client() as client:
             with self._scope:
-                return await self._run_on_pod(client, on_start)
+                return await self._run_on_pod(client, should_run)
             if self.is_left:
                 return None
             # Only a stopped run gets here. If the lease could not delete the pod, it has added a note to the
@@ -111,7 +111,7 @@ class PodRun:
             await delete_by_prefix(client, self.configuration.pod_name_prefix)
         return None
 
-    async def _run_on_pod(self, client: AsyncClient, on_start: Callable[[], Awaitable[bool]]) -> int | None:
+    async def _run_on_pod(self, client: AsyncClient, should_run: Callable[[], Awaitable[bool]]) -> int | None:
         config = self.configuration
         # Validate before anything is rented.
         config.check()
@@ -126,9 +126,10 @@ class PodRun:
         async with lease as pod:
             if self.pod is not None:
                 self.log.info("Continuing on pod %s, with the command of an earlier worker", pod.name)
-            elif not await on_start():
+            elif not await should_run():
                 self.is_stopped = True
                 return None
+            self.report_started()
             self.has_started = True
             try:
                 job = pod.job(pod.name) if self.pod else await pod.start(script, name=pod.name, env=env)

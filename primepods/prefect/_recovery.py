@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import Awaitable, Callable, Collection
-from contextlib import suppress
-from datetime import timedelta
+from collections.abc import Callable, Collection, Generator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -44,8 +43,8 @@ _MAX_MISSED_HEARTBEATS: Final = 10
 _CLEANUPS_PER_POD_LIST: Final = 10
 """Number of cleanups per reading of the whole list of pods."""
 _MAX_FLOW_RUNS: Final = 10_000
-DELETION_GRACE: Final = timedelta(minutes=5)
-"""Time after the end of a flow run for its command to end and its worker to delete the pod."""
+DELETION_GRACE: Final = 300.0
+"""Seconds after the end of a flow run for its command to end and its worker to delete the pod."""
 
 
 HEARTBEAT: Final = "primepods.heartbeat"
@@ -90,9 +89,11 @@ class Recovery:
         errors: set[str] = set()
         try:
             for flow_run in await self._find_abandoned_runs():
-                errors |= await error_of(self._clean_up(flow_run))
+                with collect_error(errors):
+                    await self._clean_up(flow_run)
             if self._cleanup_count % _CLEANUPS_PER_POD_LIST == 0:
-                errors |= await error_of(self._delete_pods_left_behind(errors))
+                with collect_error(errors):
+                    await self._delete_pods_left_behind(errors)
             self._cleanup_count += 1
         except Exception as exc:  # noqa: BLE001 - the worker must continue after any error
             errors.add(repr(exc))
@@ -174,17 +175,18 @@ class Recovery:
             final = [run.state_id for run in found if run.state is not None and run.state.is_final()]
             self._final_states = {state: self._final_states.get(state, now) for state in final}
             deletions = [
-                error_of(self._delete_pod(client, pod))
+                self._delete_pod(client, pod, errors)
                 for pod, flow_run_id in pods
                 if (flow_run := flow_runs.get(flow_run_id)) is not None
                 and _is_left_behind(pod, flow_run, now - self._final_states.get(flow_run.state_id, now))
             ]
             # Together: a pod that stays in deletion for ten minutes must not delay the others.
-            errors.update(*await asyncio.gather(*deletions))
+            await asyncio.gather(*deletions)
 
-    async def _delete_pod(self, client: AsyncClient, pod: Pod) -> None:
-        await delete_by_prefix(client, str(pod.name))
-        self._worker.log.warning("Pod %s (%s) was left behind, and is deleted", pod.id, pod.name)
+    async def _delete_pod(self, client: AsyncClient, pod: Pod, errors: set[str]) -> None:
+        with collect_error(errors):
+            await delete_by_prefix(client, str(pod.name))
+            self._worker.log.warning("Pod %s (%s) was left behind, and is deleted", pod.id, pod.name)
 
 
 async def read_flow_runs(
@@ -216,13 +218,13 @@ async def read_flow_runs(
     raise RuntimeError(f"More than {_MAX_FLOW_RUNS:,} flow runs match the filter, so not all can be read")
 
 
-async def error_of(work: Awaitable[None]) -> set[str]:
-    """Run one step; return its error instead of raising it, so that the other steps run."""
+@contextmanager
+def collect_error(errors: set[str]) -> Generator[None]:
+    """Add the error of one step to ``errors`` instead of raising it, so that the other steps run."""
     try:
-        await work
-    except Exception as exc:  # noqa: BLE001 - returned to the caller
-        return {repr(exc)}
-    return set()
+        yield
+    except Exception as exc:  # noqa: BLE001 - its collector logs it
+        errors.add(repr(exc))
 
 
 def _is_of_this_type(flow_run: FlowRun) -> bool:
@@ -237,7 +239,7 @@ def _is_left_behind(pod: Pod, flow_run: FlowRun, final_seconds: float) -> bool:
     """
     if _is_of_this_type(flow_run) and not is_pod_of(str(flow_run.infrastructure_pid), pod.name):
         return True
-    return final_seconds >= DELETION_GRACE.total_seconds()
+    return final_seconds >= DELETION_GRACE
 
 
 def next_state(flow_run: FlowRun, reason: str) -> State[Any]:

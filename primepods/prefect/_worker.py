@@ -22,7 +22,7 @@ from ._recovery import (
     HEARTBEAT,
     OFFSET,
     Recovery,
-    error_of,
+    collect_error,
     is_owned_by,
     next_state,
     read_flow_runs,
@@ -109,44 +109,97 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             has_started=pod is not None,
             offset=int(flow_run.labels.get(OFFSET) or 0) if pod else 0,
         )
-        code: int | None = None
+        if task_status is not None:
+            pod_run.report_started = partial(task_status.started, name)
+        code, error = None, None
         try:
-            # Store the prefix of the pod's name on the server first, so that another worker can find the pod.
-            await self._send_run_heartbeat(pod_run)
-            await self.client.update_flow_run(flow_run.id, infrastructure_pid=name)
-            # Only now: without a heartbeat, it would look like the run of another worker.
-            self._pod_runs[name] = pod_run
-            if not self._is_monitoring and self._runs_task_group is not None:
-                self._is_monitoring = True
-                self._runs_task_group.start_soon(self._monitor_runs)
-
-            async def on_start() -> bool:
-                should_run = await self._should_run(pod_run)
-                if should_run and task_status is not None:
-                    task_status.started(name)
-                return should_run
-
-            if await (self._should_run(pod_run) if pod is None else self._has_claimed(pod_run)):
-                code = await pod_run.execute(on_start)
+            await self._register(pod_run)
+            if await self._should_run(pod_run):
+                code = await pod_run.execute(partial(self._should_run, pod_run))
         except anyio.get_cancelled_exc_class():
             with anyio.move_on_after(_EXIT_TIMEOUT, shield=True):
-                # If the server is unreachable, another worker will do it.
-                for error in await error_of(self._report_exit(pod_run)):
-                    self.log.warning("The end of a run could not be reported: %s", error)
+                await self._report_exit(pod_run)
             raise
         except Exception as exc:  # noqa: BLE001 - raised again, unless it was reported to Prefect
-            pod_run.error = exc
-            code = await self._handle_error(flow_run, pod_run, exc)
+            code, error = await self._handle_error(flow_run, pod_run, exc), exc
         finally:
             self._pod_runs.pop(name, None)
             pod_run.ended.set()
         if code is None:
-            await self._finish_cancellation(pod_run)
-        if not pod_run.has_started and task_status is not None:
+            await self._finish_cancellation(pod_run, error)
+        if not pod_run.has_started:
             # Prefect logs an error for a run that is not reported as started.
-            task_status.started(name)
+            pod_run.report_started()
         # A stopped run has no exit code. Return 0: Prefect sets a run with any other code to Crashed.
         return PrimePodWorkerResult(identifier=name, status_code=code or 0)
+
+    async def _register(self, pod_run: PodRun) -> None:
+        """Tell the server which pods are the run's, so that another worker can find them; monitor the run."""
+        name = pod_run.configuration.pod_name_prefix
+        # The heartbeat first: without it, the run would look like that of another worker.
+        await self._send_run_heartbeat(pod_run)
+        await self.client.update_flow_run(pod_run.flow_run_id, infrastructure_pid=name)
+        self._pod_runs[name] = pod_run
+        if not self._is_monitoring and self._runs_task_group is not None:
+            self._is_monitoring = True
+            self._runs_task_group.start_soon(self._monitor_runs)
+
+    async def _should_run(self, pod_run: PodRun) -> bool:
+        """Return whether the flow run is pending, and this is its latest attempt.
+
+        A run that this worker continues must still be its own after others had time to take it over.
+        """
+        if pod_run.pod is not None:
+            await anyio.sleep(_CLAIM_SECONDS)
+            return is_owned_by(await self.client.read_flow_run(pod_run.flow_run_id), self._process_id)
+        flow_run = await self._read_flow_run(pod_run)
+        if flow_run is None or flow_run.infrastructure_pid != pod_run.configuration.pod_name_prefix:
+            return False
+        return flow_run.state_type == StateType.PENDING
+
+    async def _report_exit(self, pod_run: PodRun) -> None:
+        """Pass a run on to the next worker, or set the state of a run whose pod was deleted."""
+        try:
+            if pod_run.is_left:
+                pod_run.log.info("The worker ends. The next worker of the pool continues with the command")
+                labels: Labels = {HEARTBEAT: "", OFFSET: pod_run.offset}
+                await self.client.update_flow_run_labels(pod_run.flow_run_id, labels)
+                return
+            flow_run = await self.client.read_flow_run(pod_run.flow_run_id)
+            is_latest = flow_run.infrastructure_pid == pod_run.configuration.pod_name_prefix
+            if is_latest and flow_run.state is not None and not flow_run.state.is_final():
+                state = next_state(flow_run, "Its worker was stopped.")
+                await self.client.set_flow_run_state(flow_run.id, state, force=True)
+        except Exception as exc:  # noqa: BLE001 - if the server is unreachable, another worker will do it
+            self.log.warning("The end of a run could not be reported: %r", exc)
+
+    async def _handle_error(self, flow_run: FlowRun, pod_run: PodRun, error: Exception) -> int | None:
+        """Report an error of a run; return its exit code, or ``None`` for a run that is no longer wanted.
+
+        Raises:
+            Exception: The error, if the run was not started and may be wanted. Prefect then reports it.
+        """
+        if pod_run.has_started:
+            # If the error were raised, Prefect would only log it, and assume that the run continues.
+            pod_run.log.error("The pod's lease ended with: %s", error)
+            await self._propose_crashed_state(flow_run, str(error))
+            return 1
+        should_run = True
+        with suppress(Exception):  # the server is unreachable: report the first error
+            should_run = not pod_run.is_stopped and await self._should_run(pod_run)
+        if should_run:
+            raise error
+        text = "An error occurred after the flow run was stopped. If a pod was ordered, it may be billed: %s"
+        pod_run.log.error(text, error)
+        return None
+
+    async def _finish_cancellation(self, pod_run: PodRun, error: Exception | None) -> None:
+        """Set the flow run to Cancelled, if it is being cancelled."""
+        flow_run = await self._read_flow_run(pod_run)
+        if flow_run is not None and flow_run.state_type == StateType.CANCELLING:
+            message = f"If a pod was ordered, it may be billed: {error}" if error else "No pod is left."
+            state: State[Any] = Cancelled(message=message)
+            await self.client.set_flow_run_state(flow_run.id, state, force=True)
 
     async def continue_run(self, flow_run: FlowRun, configuration: PrimePodJobConfiguration) -> bool:
         """Continue a running flow run of an ended worker; return ``False`` if it has no pod."""
@@ -163,28 +216,8 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
         return True
 
     async def _continue(self, flow_run: FlowRun, configuration: PrimePodJobConfiguration, pod: Pod) -> None:
-        code = (await self.run(flow_run, configuration, pod=pod)).status_code
-        if code:
+        if code := (await self.run(flow_run, configuration, pod=pod)).status_code:
             await self._propose_crashed_state(flow_run, f"The command ended with exit code {code}.")
-
-    async def _has_claimed(self, pod_run: PodRun) -> bool:
-        """Return whether this worker still has the run, after others had time to take it over."""
-        await anyio.sleep(_CLAIM_SECONDS)
-        return is_owned_by(await self.client.read_flow_run(pod_run.flow_run_id), self._process_id)
-
-    async def _report_exit(self, pod_run: PodRun) -> None:
-        """Pass a run on to the next worker, or set the state of a run whose pod was deleted."""
-        if pod_run.is_left:
-            pod_run.log.info("The worker ends. The next worker of the pool continues with the command")
-            labels: Labels = {HEARTBEAT: "", OFFSET: pod_run.offset}
-            await self.client.update_flow_run_labels(pod_run.flow_run_id, labels)
-            return
-        flow_run = await self.client.read_flow_run(pod_run.flow_run_id)
-        if flow_run.infrastructure_pid == pod_run.configuration.pod_name_prefix and not (
-            flow_run.state is None or flow_run.state.is_final()
-        ):
-            state = next_state(flow_run, "Its worker was stopped.")
-            await self.client.set_flow_run_state(flow_run.id, state, force=True)
 
     async def kill_infrastructure(
         self,
@@ -205,19 +238,18 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
                 row of the list cannot be read. A pod may be billed.
         """
         del grace_seconds
-        name = infrastructure_pid
-        pod_run = self._pod_runs.get(name)
+        pod_run = self._pod_runs.get(infrastructure_pid)
         if pod_run is not None:
             pod_run.stop()
             await pod_run.ended.wait()
         try:
             async with configuration.get_client() as client:
-                found = await delete_by_prefix(client, name)
+                found = await delete_by_prefix(client, infrastructure_pid)
         except PrimePodsError as exc:
-            text = f"A pod whose name begins with {name} may be billed: {exc}"
+            text = f"A pod whose name begins with {infrastructure_pid} may be billed: {exc}"
             raise InfrastructureNotAvailable(text) from None
         if not found and pod_run is None:
-            raise InfrastructureNotFound(f"There is no pod whose name begins with {name}.")
+            raise InfrastructureNotFound(f"There is no pod whose name begins with {infrastructure_pid}.")
 
     async def sync_with_backend(self) -> None:
         """Synchronize with the server, and start a cleanup after killed workers."""
@@ -237,16 +269,18 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
                 next_heartbeat = time.monotonic() + self.heartbeat_interval_seconds
                 errors, logged_errors = set(), errors
                 steps += [partial(self._send_run_heartbeat, pod_run) for pod_run in self._pod_runs.values()]
+            found: set[str] = set()
             for step in steps:
                 # One error must not stop the heartbeats of other runs: a flow run may have been deleted.
-                for error in await error_of(step()):
-                    if error not in errors | logged_errors:
-                        self.log.warning(
-                            "Cannot read flow runs or send heartbeats (%s; logged once). If this lasts, "
-                            "other workers will delete the pods of these runs",
-                            error,
-                        )
-                    errors.add(error)
+                with collect_error(found):
+                    await step()
+            for error in found - errors - logged_errors:
+                self.log.warning(
+                    "Cannot read flow runs or send heartbeats (%s; logged once). If this lasts, "
+                    "other workers will delete the pods of these runs",
+                    error,
+                )
+            errors |= found
             await anyio.sleep(min(_CANCEL_POLL_INTERVAL, self.heartbeat_interval_seconds))
         self._is_monitoring = False
 
@@ -287,43 +321,6 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
             return await self.client.read_flow_run(pod_run.flow_run_id)
         return None
 
-    async def _should_run(self, pod_run: PodRun) -> bool:
-        """Return whether the flow run is pending, and this is its latest attempt."""
-        flow_run = await self._read_flow_run(pod_run)
-        if flow_run is None or flow_run.infrastructure_pid != pod_run.configuration.pod_name_prefix:
-            return False
-        return flow_run.state_type == StateType.PENDING
-
-    async def _handle_error(self, flow_run: FlowRun, pod_run: PodRun, error: Exception) -> int | None:
-        """Report an error of a run; return its exit code, or ``None`` for a run that is no longer wanted.
-
-        Raises:
-            Exception: The error, if the run was not started and may be wanted. Prefect then reports it.
-        """
-        if pod_run.has_started:
-            # If the error were raised, Prefect would only log it, and assume that the run continues.
-            pod_run.log.error("The pod's lease ended with: %s", error)
-            await self._propose_crashed_state(flow_run, str(error))
-            return 1
-        should_run = True
-        with suppress(Exception):  # the server is unreachable: report the first error
-            should_run = not pod_run.is_stopped and await self._should_run(pod_run)
-        if should_run:
-            raise error
-        text = "An error occurred after the flow run was stopped. If a pod was ordered, it may be billed: %s"
-        pod_run.log.error(text, error)
-        return None
-
-    async def _finish_cancellation(self, pod_run: PodRun) -> None:
-        """Set the flow run to Cancelled, if it is being cancelled."""
-        flow_run = await self._read_flow_run(pod_run)
-        if flow_run is not None and flow_run.state_type == StateType.CANCELLING:
-            message = "No pod is left."
-            if pod_run.error is not None:
-                message = f"If a pod was ordered, it may be billed: {pod_run.error}"
-            state: State[Any] = Cancelled(message=message)
-            await self.client.set_flow_run_state(flow_run.id, state, force=True)
-
 
 def must_stop(flow_run: FlowRun | None, pod_run: PodRun, seconds: float) -> bool:
     """Return whether to delete the pod of a flow run that has been in its state for ``seconds``.
@@ -331,14 +328,13 @@ def must_stop(flow_run: FlowRun | None, pod_run: PodRun, seconds: float) -> bool
     ``None`` stands for a flow run that the server has lacked for so long.
     """
     if flow_run is None:
-        return seconds >= DELETION_GRACE.total_seconds()
+        return seconds >= DELETION_GRACE
     if flow_run.state_type != StateType.CANCELLING and flow_run.state_type not in TERMINAL_STATES:
         return False
-    has_flow_begun = pod_run.has_started and flow_run.start_time is not None
-    if not has_flow_begun:
+    if not pod_run.has_started or flow_run.start_time is None:  # the flow has not begun
         return True
     if flow_run.state_type in {StateType.CANCELLING, StateType.CANCELLED}:
         return seconds >= _CANCEL_GRACE
     # Usually the flow has ended by itself, and its command may be saving results. Prefect does not show
     # whether somebody has set the state instead.
-    return seconds >= DELETION_GRACE.total_seconds()
+    return seconds >= DELETION_GRACE

@@ -20,7 +20,6 @@ from tests.support.eventually import eventually
 
 from .conftest import Open, Session
 
-pytestmark = pytest.mark.anyio
 LOOKING = {"list_pods", "get_pod", "pod_logs", "find_offers", "spend", "doctor"}
 
 

@@ -18,7 +18,7 @@ from tests.support.eventually import eventually
 
 from .conftest import Open, Session
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 async def rent(session: Session, **arguments: Any) -> dict[str, Any]:

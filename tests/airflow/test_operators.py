@@ -18,7 +18,7 @@ from primepods.emulator.faults import Status
 
 from .options import SPEC
 
-pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(60)]
 
 CONTEXT = {"ti": SimpleNamespace(dag_id="dag", task_id="work", run_id="run", map_index=-1, try_number=2)}
 

@@ -15,7 +15,7 @@ from primepods.emulator import Emulator
 from primepods.emulator.faults import Status
 from tests.support.eventually import eventually
 
-pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(500)]
 
 
 @pytest.fixture

@@ -17,8 +17,6 @@ from primepods.emulator import Emulator
 from tests.cli.conftest import Run
 from tests.support.eventually import eventually
 
-pytestmark = pytest.mark.anyio
-
 
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     """The command in a process of its own."""

@@ -260,7 +260,6 @@ async def get(emu: Emulator) -> bytes:
         return await answer.read()
 
 
-@pytest.mark.anyio
 async def test_a_delay_lasts_as_long_as_the_clock_says(emu: Emulator) -> None:
     """What comes in meanwhile is in flight together; then all is answered."""
     emu.faults.add(Delay(10))
@@ -274,7 +273,6 @@ async def test_a_delay_lasts_as_long_as_the_clock_says(emu: Emulator) -> None:
     assert {entry.status for entry in emu.requests} == {200}
 
 
-@pytest.mark.anyio
 async def test_a_slow_body_drips(emu: Emulator) -> None:
     """A piece at once, the others as time goes by."""
     whole = await get(emu)

@@ -28,7 +28,6 @@ async def fetch(emulator: Emulator, path: str) -> int:
         return answer.status
 
 
-@pytest.mark.anyio
 async def test_it_serves_from_the_running_loop() -> None:
     """With `async with`, and leaves no thread, task or listening socket behind."""
     threads, tasks = set(threading.enumerate()), asyncio.all_tasks()
@@ -74,7 +73,6 @@ def test_it_can_be_restarted_on_its_port_with_its_state() -> None:
         assert Caller(emu).get(PODS + pod_id)["id"] == pod_id
 
 
-@pytest.mark.anyio
 async def test_a_taken_port_is_an_error_that_can_be_caught() -> None:
     """In either way to serve; the second try succeeds once the port is free."""
     with Emulator() as first:
@@ -140,7 +138,6 @@ def test_a_clock_that_runs_cannot_be_advanced() -> None:
         Emulator().advance(1)
 
 
-@pytest.mark.anyio
 async def test_sleepers_on_a_manual_clock_wake_in_time() -> None:
     """From whatever thread it is moved; who stops waiting is forgotten."""
     clock = ManualClock()
@@ -199,7 +196,6 @@ def test_the_key_is_never_logged(call: Caller) -> None:
     assert "%" not in log
 
 
-@pytest.mark.anyio
 async def test_latency_delays_responses() -> None:
     """Each by that much, in real time."""
     async with Emulator(latency=0.05) as emu:
@@ -243,7 +239,6 @@ def test_a_manual_clock_needs_a_timezone() -> None:
         ManualClock(epoch=datetime(2026, 1, 1))
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("turns", range(6))
 async def test_a_client_that_connects_meanwhile_does_not_hold_up_the_end(turns: int) -> None:
     """An emulator stops at once, though a connection is being accepted while the others are closed."""

@@ -28,8 +28,6 @@ from tests.support.client import make_client
 from tests.support.clock import ManualClock as ClientClock
 from tests.support.eventually import eventually
 
-pytestmark = pytest.mark.anyio
-
 
 class Scraped:
     """The metrics of an exporter, by name and labels."""

@@ -14,8 +14,6 @@ from tests.support.client import make_client
 from tests.support.clock import ManualClock
 from tests.support.eventually import eventually
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture
 async def emulator() -> AsyncIterator[Emulator]:

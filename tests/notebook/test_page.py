@@ -113,7 +113,6 @@ def test_bad_arguments_show_nothing(
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.anyio
 async def test_a_display_that_fails_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -23,8 +23,6 @@ from primepods.otel import OpenTelemetryEvents
 from tests.support.client import make_client, serve
 from tests.support.server import reply
 
-pytestmark = pytest.mark.anyio
-
 
 def id_of(context: trace.SpanContext | None) -> int | None:
     """A span's id."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from primepods.pagination import FetchedPage
 from tests.pagination.lists import Api, Change, Fetch, fetched, names, pager, read, read_until_error
 
-pytestmark = pytest.mark.anyio
+pytestmark = pytest.mark.anyio  # all of them, for the loops and the thorough search of CI
 
 CHANGES = st.lists(
     st.none()

@@ -18,8 +18,6 @@ from primepods.pagination._reader import KnownRows
 from tests.pagination.lists import Api, Change, Fetch, fetched, names, pager, read, read_until_error
 from tests.support.clock import settle
 
-pytestmark = pytest.mark.anyio
-
 
 async def consume(rows: AsyncIterator[object], count: int) -> None:
     """Take so many rows."""

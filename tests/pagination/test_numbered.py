@@ -12,7 +12,7 @@ from primepods.pagination import FetchedPage, Source, numbered_pager
 from tests.pagination.lists import Api, read, read_until_error
 from tests.support.clock import settle
 
-pytestmark = pytest.mark.anyio
+pytestmark = pytest.mark.anyio  # all of them, for the loops and the thorough search of CI
 
 
 @attrs.define

@@ -15,8 +15,6 @@ from primepods.emulator import Emulator
 from tests.support.client import make_client
 from tests.support.server import Answer, Received, Reply, Server, reply
 
-pytestmark = pytest.mark.anyio
-
 PODS: list[dict[str, Any]] = [
     {"id": f"p{n}", "gpuName": "H100", "gpuCount": 1, "priceHr": 1.0, "providerType": "x"} for n in range(500)
 ]

@@ -30,7 +30,7 @@ from tests.support.client import make_client
 from . import flows
 from .server import HEARTBEAT, PrefectServer, Setting, eventually
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
 CANCELLING = State[object](type=StateType.CANCELLING)
 SLOW_BOOT = 300.0

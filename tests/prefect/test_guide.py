@@ -53,7 +53,6 @@ def test_the_guide_has_each_job_variable() -> None:
     assert set(PrimePodVariables.model_fields) - {"labels"} <= named
 
 
-@pytest.mark.anyio
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 async def test_the_deployment_file_runs(setting: Setting, tmp_path: Path) -> None:

@@ -18,8 +18,6 @@ from primepods.prefect import PrimeCredentials, PrimePodJobConfiguration, PrimeP
 
 from .server import Setting
 
-pytestmark = [pytest.mark.anyio]
-
 TEMPLATE = PrimePodWorker.get_default_base_job_template()
 NO_SERVER = "http://127.0.0.1:1/api"
 

@@ -34,8 +34,6 @@ from primepods.prefect._worker import must_stop
 
 from .server import LOCAL_SSH, eventually
 
-pytestmark = [pytest.mark.anyio]
-
 Configure = Callable[..., PrimePodJobConfiguration]
 
 

@@ -23,7 +23,7 @@ from primepods.emulator import Reset
 
 from .conftest import PATIENCE, Setting, free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
 
 def kill_all_with(text: str) -> None:

@@ -25,7 +25,7 @@ from primepods.emulator import Reset
 
 from .conftest import PATIENCE, Setting, free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
 SLOW = "echo x >>../runs; touch started; until [ -e ../go ]; do sleep 0.1; done; echo trained"
 

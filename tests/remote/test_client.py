@@ -16,8 +16,6 @@ from primepods.remote import SSHOptions
 
 from .conftest import LOCAL_SSH
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture(autouse=True)
 def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -21,8 +21,6 @@ from tests.support.eventually import eventually
 from .conftest import LOCAL_SSH, Pod
 from .sshd import is_running
 
-pytestmark = pytest.mark.anyio
-
 SECRET = "s3cr3t 'quoted' $HOME\nand a second line"
 
 

@@ -23,8 +23,6 @@ from tests.support.eventually import eventually
 
 from .conftest import Pod
 
-pytestmark = pytest.mark.anyio
-
 ODD_NAMES = ["a b", "-rf", "ünï", "new\nline", "it's", '"', "$HOME", "*", "x" * 150, ".hidden", "back\\slash"]
 
 

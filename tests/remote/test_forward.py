@@ -27,8 +27,6 @@ from .conftest import LOCAL_SSH, Pod
 from .sshd import SSHServer, children, free_port
 from .test_commands import eventually_ended
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[int]:

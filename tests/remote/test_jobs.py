@@ -28,8 +28,6 @@ from .conftest import LOCAL_SSH, Pod
 from .sshd import SSHServer
 from .test_commands import SECRET, eventually_ended, read_pid
 
-pytestmark = pytest.mark.anyio
-
 
 def texts(lines: list[OutputLine], stream: str = "stdout") -> list[str]:
     """The lines of one stream."""

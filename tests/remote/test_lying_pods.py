@@ -19,8 +19,6 @@ from tests.support.eventually import eventually
 from .test_archive import FILE, FOLDER, LINK, Entry, archive
 from .test_openssh import high_water
 
-pytestmark = pytest.mark.anyio
-
 Lie = Callable[[str], AsyncRemote]
 
 _POD = """

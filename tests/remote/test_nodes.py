@@ -21,8 +21,6 @@ from .conftest import LOCAL_SSH
 from .sshd import SSHServer, reason_to_skip
 from .test_commands import eventually_ended, read_pid
 
-pytestmark = pytest.mark.anyio
-
 
 @attrs.frozen
 class Cluster:

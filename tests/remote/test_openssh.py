@@ -21,8 +21,6 @@ from .conftest import Pod
 from .sshd import SSHServer, children, make_key
 from .test_commands import eventually_ended, read_pid
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_a_late_server_is_waited_for(server: SSHServer, caplog: pytest.LogCaptureFixture) -> None:
     """It is ready when it lets us in; the log says once why it does not yet, and nothing runs twice."""

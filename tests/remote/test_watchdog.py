@@ -288,7 +288,6 @@ def first_offer(client: primepods.Client) -> primepods.PodSpec:
     return primepods.PodSpec.from_offer(next(iter(client.availability.gpus())))
 
 
-@pytest.mark.anyio
 async def test_a_lease_whose_pod_went_so_says_when_and_why(own: Emulator) -> None:
     """The block is cancelled, and raises it; the lease leaves nothing to sweep.
 
@@ -339,7 +338,6 @@ def test_a_kept_pod_has_no_watchdog_any_more(own: Emulator, tmp_path: Path) -> N
         assert len(own.pods) == 1
 
 
-@pytest.mark.anyio
 async def test_a_pod_that_is_taken_over_and_kept_has_no_watchdog_any_more(
     own: Emulator, tmp_path: Path
 ) -> None:

@@ -15,8 +15,6 @@ from primepods.emulator import Emulator, Status
 from tests.renting.stage import lease_files, spec_of, stage
 from tests.sync.harness import eventually, loop_threads
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.mark.parametrize("cancellations", [1, 2, 3])
 @pytest.mark.parametrize("fails", [False, True])

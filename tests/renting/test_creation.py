@@ -26,8 +26,6 @@ from tests.support.client import make_client
 from tests.support.clock import ManualClock, settle
 from tests.support.server import Answer, Close, Hang, Raw, Reply, Reset, refused_url, reply
 
-pytestmark = pytest.mark.anyio
-
 HTML = {"Content-Type": "text/html"}
 PAGE = b"<html><title>Gateway</title></html>"
 

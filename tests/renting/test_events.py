@@ -20,8 +20,6 @@ from primepods.events import (
 )
 from tests.renting.stage import stage
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_a_lease_from_its_order_to_its_end(folder: Path) -> None:
     """It is one operation, with its waits and its deletion in it; price and cost are those of the pod."""

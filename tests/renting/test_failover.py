@@ -17,8 +17,6 @@ from primepods import PodSpec
 from primepods.emulator import Edit, Fault, Status
 from tests.renting.stage import Stage, stage
 
-pytestmark = pytest.mark.anyio
-
 
 def specs_of(it: Stage, count: int = 3) -> list[PodSpec]:
     """Orders that differ by their names."""

@@ -16,8 +16,6 @@ from tests.renting.stage import Stage, stage
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
 
-pytestmark = pytest.mark.anyio
-
 
 def lists(it: Stage) -> int:
     """How often the list of pods was read; an empty one is read twice."""

@@ -14,8 +14,6 @@ from primepods import AsyncClient, RetryPolicy
 from primepods.emulator import Cut, Delay, Emulator, Fault, Html, Reset, Status
 from tests.renting.stage import Stage, lease_files, spec_of, stage
 
-pytestmark = pytest.mark.anyio
-
 FAULTS: tuple[Fault, ...] = (
     Reset(),
     Reset(acted=True),

@@ -17,8 +17,6 @@ import primepods
 from primepods.emulator import Delay, Edit, Status
 from tests.renting.stage import stage
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_a_pod_for_a_block(folder: Path) -> None:
     """It is ready in the block, its file says so, and nothing is left behind."""

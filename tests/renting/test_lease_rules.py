@@ -19,8 +19,6 @@ from primepods.leasing.ledger import LeaseFile, read_ledger
 from primepods.runs import take_over_lease
 from tests.renting.stage import lease_files, name_of, stage
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_the_history_proves_at_once_that_an_unseen_pod_is_gone(folder: Path) -> None:
     """Nobody waits a minute for a pod that has ended before anything has shown it."""

@@ -61,7 +61,6 @@ def test_a_file_says_all_but_the_key(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
-@pytest.mark.anyio
 async def test_a_take_over_that_fails_unlocks_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

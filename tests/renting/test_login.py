@@ -14,7 +14,6 @@ import primepods
 from primepods.emulator import DeadGpu, Emulator
 from tests.renting.stage import lease_files, spec_of, stage
 
-pytestmark = pytest.mark.anyio
 LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
 
 

@@ -22,9 +22,6 @@ from primepods.resources._max_hourly import HourlyLimit
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
 
-pytestmark = pytest.mark.anyio
-
-
 ORDER = {
     "account": "an account",
     "name": "train",

@@ -19,8 +19,6 @@ from primepods.leasing.pool import LeaseArguments
 from tests.renting.stage import Stage, stage
 from tests.renting.test_wind_down import cancel_lease
 
-pytestmark = pytest.mark.anyio
-
 
 def doubling(it: Stage) -> Callable[[AsyncLeasedPod, int], Awaitable[int]]:
     """Work that takes five minutes, longer than a boot."""

@@ -11,8 +11,6 @@ import primepods
 from primepods.emulator import Delay, Edit, Status
 from tests.renting.stage import Stage, stage
 
-pytestmark = pytest.mark.anyio
-
 SOLD_OUT = {"detail": "That machine is sold out"}
 
 

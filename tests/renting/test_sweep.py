@@ -29,8 +29,6 @@ from tests.support.client import make_client
 from tests.support.clock import ManualClock
 from tests.support.server import Answer, Received, Server, reply
 
-pytestmark = pytest.mark.anyio
-
 
 def write_as_a_later_version(folder: Path) -> None:
     """Add a field to the file of a lease."""

@@ -12,8 +12,6 @@ import pytest
 import primepods
 from tests.renting.stage import Stage, stage
 
-pytestmark = pytest.mark.anyio
-
 
 def deleted_at(it: Stage) -> list[float]:
     """When the deletion of each pod was requested."""

@@ -16,8 +16,6 @@ from tests.support.client import make_client
 from tests.support.clock import ManualClock as ClientClock
 from tests.support.server import Received, Reply, Server, reply
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_a_key_and_its_rights() -> None:
     """`whoami` tells what a key may do; another is refused just that, with the permission's name."""

@@ -14,8 +14,6 @@ from tests.resources.shop import row, shop
 from tests.support.client import make_client
 from tests.support.server import Server, reply
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_an_offer_is_read_as_the_document_has_it() -> None:
     """Every field, the amounts with their numbers; absent ones are empty ranges, unknown ones in extra."""

@@ -18,8 +18,6 @@ from tests.support.clock import ManualClock as ClientClock
 from tests.support.eventually import eventually
 from tests.support.server import Received, Reply, Server, reply
 
-pytestmark = pytest.mark.anyio
-
 SPEC = DiskSpec(size=500, provider="hyperstack")
 
 

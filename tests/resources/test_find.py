@@ -16,8 +16,6 @@ from tests.support.client import make_client
 from tests.support.clock import ManualClock
 from tests.support.server import Answer, Received, Server, reply
 
-pytestmark = pytest.mark.anyio
-
 ROWS = [
     row("dear", 3.0),
     row("gone", 0.1, stockStatus="Unavailable"),

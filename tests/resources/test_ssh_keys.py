@@ -15,8 +15,6 @@ from tests.support.clock import ManualClock
 from tests.support.server import Received, Reply, Server, reply
 from tests.support.server import Reset as ResetConnection
 
-pytestmark = pytest.mark.anyio
-
 BODY = "AAAAC3NzaC1lZDI1NTE5AAAAIHZv0pP7rY1J1mGm3vJ0v0Jx1Jx1Jx1Jx1Jx1Jx1Jx1J"
 KEY = f"ssh-ed25519 {BODY} me@host"
 

@@ -48,7 +48,6 @@ ENDS: dict[str, Answer] = {
 
 
 @pytest.mark.slow
-@pytest.mark.anyio
 @pytest.mark.parametrize("kind", ENDS)
 async def test_no_end_of_a_wait_shows_the_key(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     """The poller has connections of its own: none of its errors, tasks, tables or log lines has the key."""
@@ -173,7 +172,6 @@ def test_a_crash_of_a_script_does_not_show_the_key() -> None:
     assert not leaks(said)
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("own", [True, False])
 async def test_the_key_goes_to_its_own_server_and_to_no_other(
     *, own: bool, monkeypatch: pytest.MonkeyPatch
@@ -222,7 +220,6 @@ def test_a_cgi_program_is_not_told_its_proxy_by_a_request(monkeypatch: pytest.Mo
     assert client._executor.settings.proxy is None
 
 
-@pytest.mark.anyio
 async def test_a_proxys_password_is_not_shown(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -16,8 +16,6 @@ from primepods import AsyncClient, Client
 from tests.support.client import KEY, make_client, serve
 from tests.support.server import Received, Server, reply
 
-pytestmark = pytest.mark.anyio
-
 HEADERS = {"host", "authorization", "accept", "accept-encoding", "user-agent"}
 BREAKS = ["\r", "\n", "\r\n", "\x00", "\r\nX-Evil: 1", "\r\n\r\nGET /evil HTTP/1.1\r\n", "\x85", "\u2028"]
 POD: dict[str, Any] = {"gpuName": "x", "gpuCount": 1, "priceHr": 1.0, "providerType": "x"}

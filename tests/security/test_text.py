@@ -83,7 +83,6 @@ def is_harmless(text: str) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.anyio
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_no_message_and_no_log_steers_a_terminal(name: str, caplog: pytest.LogCaptureFixture) -> None:
     """Errors, their notes and `repr`, failure texts, log lines: printable, in one line, and not endless."""
@@ -139,7 +138,6 @@ def fleet() -> Emulator:
     return emulator
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("terminal", [True, False])
 async def test_the_command_shows_names_and_reasons_as_text(*, terminal: bool) -> None:
     """Nothing that a pod is called or fails with reaches the terminal as anything but letters."""

@@ -52,7 +52,6 @@ async def ask(url: str, **environment: str) -> str:
     return said.decode()
 
 
-@pytest.mark.anyio
 async def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
     """At once, for every method; the server does not get a byte of the request; the message says what."""
     clock = ManualClock(auto=True)
@@ -84,7 +83,6 @@ SWITCHES = {
 }
 
 
-@pytest.mark.anyio
 @pytest.mark.slow
 async def test_no_variable_switches_it_off() -> None:
     """Those that switch off other programs' verification, all at once, and what somebody might try."""
@@ -95,7 +93,6 @@ async def test_no_variable_switches_it_off() -> None:
         assert server.requests == []
 
 
-@pytest.mark.anyio
 @pytest.mark.slow
 async def test_the_systems_authorities_decide_and_the_name_must_fit(tmp_path: Path) -> None:
     """With the certificate among the CAs its names are believed; another name of the same machine is not."""

@@ -19,8 +19,6 @@ from primepods.events import (
 from tests.support.server import reply
 from tests.waiting.fleet import Fleet, Stage
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_a_poll_belongs_to_all_waits_that_share_it(stage: Stage, fleet: Fleet) -> None:
     """Clients with the same function hear of it once, with all their waits; others with theirs; those

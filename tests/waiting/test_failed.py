@@ -11,9 +11,6 @@ from primepods import PodStatus
 from tests.support.server import Reply, reply
 from tests.waiting.fleet import Fleet, Stage, raised, result
 
-pytestmark = pytest.mark.anyio
-
-
 # Failed.
 
 

@@ -11,9 +11,6 @@ from primepods import PodChange, PodStatus
 from tests.support.server import Answer, Hang, Reply, reply
 from tests.waiting.fleet import POD, Fleet, Stage, anything, raised, result
 
-pytestmark = pytest.mark.anyio
-
-
 # Gone.
 
 

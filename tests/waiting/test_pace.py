@@ -15,8 +15,6 @@ from tests.support.server import Answer, Hang, Raw, Reply, reply
 from tests.waiting.fleet import POD, Asked, Fleet, Stage, raised, result
 from tests.waiting.fleet import stage as set_up
 
-pytestmark = pytest.mark.anyio
-
 GATHER = 0.25
 """Seconds for which newcomers are gathered at the default interval of 5 s, and at most at any."""
 

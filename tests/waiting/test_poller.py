@@ -14,8 +14,6 @@ from tests.support.client import KEY, make_client
 from tests.support.clock import ManualClock
 from tests.waiting.fleet import Fleet, Stage
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.mark.parametrize(
     "other",

@@ -23,8 +23,6 @@ from tests.support.clock import ManualClock, settle
 from tests.support.server import Hang
 from tests.waiting.fleet import Fleet, Stage, next_of, result
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_the_poller_outlives_the_client_that_started_it(stage: Stage, fleet: Fleet) -> None:
     """When that one closes, its waiters end; for the others nothing is lost or doubled."""

@@ -20,8 +20,6 @@ from tests.support.tls import server_context
 from tests.waiting.fleet import Fleet, Stage, next_of, result
 from tests.waiting.fleet import stage as set_up
 
-pytestmark = pytest.mark.anyio
-
 
 def error_of(task: asyncio.Task[Any]) -> BaseException:
     """What a task has ended with."""

@@ -11,9 +11,6 @@ from tests.support.clock import settle
 from tests.support.server import Answer, Reply, Reset, reply
 from tests.waiting.fleet import POD, Fleet, Stage, result
 
-pytestmark = pytest.mark.anyio
-
-
 # Ready.
 
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from primepods import PodChange
 from tests.support.server import Reply
 from tests.waiting.fleet import Fleet, Stage, anything, body, result, row
-
-pytestmark = pytest.mark.anyio
 
 
 async def test_a_row_that_did_not_change_is_no_news(stage: Stage, fleet: Fleet) -> None:

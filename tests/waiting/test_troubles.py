@@ -15,8 +15,6 @@ from tests.support.clock import settle
 from tests.support.server import Answer, Close, Hang, Held, Reply, reply
 from tests.waiting.fleet import POD, Asked, Fleet, Stage, raised, result, row
 
-pytestmark = pytest.mark.anyio
-
 TICK = 5.0
 FIRST = 0.25
 """When newcomers are asked for."""

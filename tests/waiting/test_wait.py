@@ -17,9 +17,6 @@ from tests.support.clock import settle
 from tests.support.server import Answer, Hang, Held, Reply, Reset, reply
 from tests.waiting.fleet import POD, Fleet, Stage, raised, result, row
 
-pytestmark = pytest.mark.anyio
-
-
 # Settled, failed, and other wishes.
 
 

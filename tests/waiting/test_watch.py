@@ -15,8 +15,6 @@ from tests.support.clock import settle
 from tests.support.server import Hang
 from tests.waiting.fleet import Fleet, Stage, next_of, raised, result
 
-pytestmark = pytest.mark.anyio
-
 Seen = list[tuple[str, str | None]]
 
 

@@ -17,8 +17,6 @@ from tests.support.client import KEY, make_client, serve
 from tests.support.clock import EarlyClock, ManualClock, settle
 from tests.support.server import Answer, Close, Hang, Held, Raw, Reply, Reset, Server, refused_url, reply
 
-pytestmark = pytest.mark.anyio
-
 PATH = "/api/v1/things"
 OK = reply({"ok": True})
 

@@ -20,7 +20,6 @@ OK = reply({"ok": True})
 PATH = "/api/v1/things"
 
 
-@pytest.mark.anyio
 async def test_async_with_closes_whatever_happens() -> None:
     """The block's exception comes through, the connections do not outlive it, and the client is spent."""
     async with Server(default=OK) as server:
@@ -60,7 +59,6 @@ def test_a_program_that_closes_its_client_leaves_no_warning() -> None:
     assert [str(warning.message) for warning in caught] == []
 
 
-@pytest.mark.anyio
 async def test_settings_go_over_the_wire(clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Key, team and address of the official command's file, of the environment, and of arguments."""
     folder = clean_environment / ".prime"

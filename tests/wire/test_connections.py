@@ -20,7 +20,6 @@ OK = reply({"ok": True})
 ONCE = RetryPolicy(attempts=1)
 
 
-@pytest.mark.anyio
 async def test_a_host_that_does_not_exist_has_received_nothing() -> None:
     """A failed look-up of the name is a `TransportError`, tried again also for a POST."""
 
@@ -42,7 +41,6 @@ async def test_a_host_that_does_not_exist_has_received_nothing() -> None:
     assert not caught.value.maybe_received
 
 
-@pytest.mark.anyio
 async def test_time_spent_on_looking_up_a_host_sends_nothing() -> None:
     """A timeout before the connection is there: a POST is repeated, and arrives once; a 404 is a 404."""
     waiting = asyncio.Event()
@@ -86,7 +84,6 @@ CLOSE_NOTIFY = b"\x15\x03\x03\x00\x02\x01\x00"
 """TLS for "I close this connection"."""
 
 
-@pytest.mark.anyio
 async def test_https_to_a_port_that_speaks_http_says_so() -> None:
     """It is no matter of certificates, and does not pass."""
     async with (
@@ -100,7 +97,6 @@ async def test_https_to_a_port_that_speaks_http_says_so() -> None:
     assert (error.attempts, error.transient, error.maybe_received) == (1, False, False)
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("farewell", [b"", CLOSE_NOTIFY], ids=["without a word", "in words"])
 async def test_a_handshake_that_is_cut_off_may_work_the_next_time(farewell: bytes) -> None:
     """A server that hangs up in it has received nothing, and may be about to restart."""
@@ -112,7 +108,6 @@ async def test_a_handshake_that_is_cut_off_may_work_the_next_time(farewell: byte
     assert not caught.value.maybe_received
 
 
-@pytest.mark.anyio
 async def test_connecting_has_a_limit_of_its_own() -> None:
     """Where no connection comes about in 10 s, the message says so and nothing was received."""
 
@@ -133,7 +128,6 @@ async def test_connecting_has_a_limit_of_its_own() -> None:
     assert "60 s" not in str(caught.value)
 
 
-@pytest.mark.anyio
 async def test_the_environments_proxy_is_used_and_sees_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """HTTPS goes through the proxy that the environment names: a CONNECT with the host, and nothing else."""
     clock = ManualClock(auto=True)
@@ -152,7 +146,6 @@ async def test_the_environments_proxy_is_used_and_sees_no_key(monkeypatch: pytes
     assert b"Bearer" not in request.raw_head
 
 
-@pytest.mark.anyio
 async def test_a_proxy_that_is_gone_is_a_transport_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that refuses connections has received nothing."""
     monkeypatch.setenv("ALL_PROXY", refused_url())
@@ -164,7 +157,6 @@ async def test_a_proxy_that_is_gone_is_a_transport_error(monkeypatch: pytest.Mon
     assert not caught.value.maybe_received
 
 
-@pytest.mark.anyio
 async def test_cookies_are_not_kept() -> None:
     """Our own session keeps no cookies: a gateway's stickiness must not tie a thousand calls together."""
     async with serve([reply({"n": 1}, headers={"Set-Cookie": "a=b"}), OK]) as (server, client):
@@ -173,7 +165,6 @@ async def test_cookies_are_not_kept() -> None:
     assert "cookie" not in server.requests[1].headers
 
 
-@pytest.mark.anyio
 async def test_a_user_agent_stands_before_ours() -> None:
     """The caller's product is named first, ours behind it."""
     async with Server([OK]) as server, make_client(server.url, user_agent="fleet/2.1") as client:
@@ -185,7 +176,6 @@ async def test_a_user_agent_stands_before_ours() -> None:
     )
 
 
-@pytest.mark.anyio
 async def test_headers_of_the_client_and_of_a_view() -> None:
     """Those of a view replace those of the client; none can replace what the client sets, or is shown."""
     headers = {"X-Gateway": "s3cr3t", "X-Tenant": "a"}
@@ -201,7 +191,6 @@ async def test_headers_of_the_client_and_of_a_view() -> None:
         assert "s3cr3t" not in str(refused.value)
 
 
-@pytest.mark.anyio
 async def test_a_timeout_that_is_not_ours_is_not_called_ours() -> None:
     """A `TimeoutError` from below, such as a middleware's own, says nothing about our limits."""
 

@@ -27,8 +27,6 @@ from tests.support.server import (
     reply,
 )
 
-pytestmark = pytest.mark.anyio
-
 ONCE = RetryPolicy(attempts=1)
 OTHERS = {"total_count": 2, "data": [{"id": "x"}, {"id": "y", "gpuCount": "unreadable"}]}
 LIST = "/api/v1/pods/"

@@ -29,8 +29,6 @@ from tests.support.clock import ManualClock, settle
 from tests.support.server import Answer, Hang, Held, Reply, reply
 from tests.support.server import Reset as Cut
 
-pytestmark = pytest.mark.anyio
-
 PATH = "/api/v1/pods/abc/log"
 RETRY = RetryPolicy(attempts=4, base_delay=2.0, jitter=False)
 

@@ -11,8 +11,6 @@ from primepods import Client, PodState, ProtocolError
 from primepods.emulator import Edit, Emulator
 from tests.support.client import make_client
 
-pytestmark = pytest.mark.anyio
-
 PODS: list[dict[str, Any]] = [
     {"id": "a", "name": "train-1", "gpu_name": "H100_80GB"},
     {"id": "b", "name": "train-2", "gpu_name": "RTX4090_24GB"},

@@ -17,8 +17,6 @@ from tests.support.client import make_client
 from tests.support.clock import ManualClock
 from tests.support.server import Answer, Hang, Reply, Reset, Server, reply
 
-pytestmark = pytest.mark.anyio
-
 KINDS = (primepods.PrimePodsError, DecodeError, aiohttp.ClientError, KeyError)
 ANSWERS: dict[str, Answer] = {
     "400": reply({"detail": "no"}, 400),

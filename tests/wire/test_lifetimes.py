@@ -22,7 +22,6 @@ OK = reply({"ok": True})
 ONCE = RetryPolicy(attempts=1)
 
 
-@pytest.mark.anyio
 async def test_a_closed_client_says_so() -> None:
     """After `aclose`, which may come twice, every call raises `ClientClosedError`; the `repr` tells."""
     async with Server(default=OK) as server:
@@ -42,7 +41,6 @@ async def test_a_closed_client_says_so() -> None:
     assert len(server.requests) == 1
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("closed", ["the client", "a client with a session", "the session"])
 async def test_closing_ends_what_is_under_way(closed: str) -> None:
     """Calls in flight, in the queue and in a pause end with `ClientClosedError`; none of them hangs."""
@@ -154,7 +152,6 @@ def test_a_loop_that_was_closed_without_its_generators_leaves_no_session(then: s
     assert [text for text in told if not text.startswith(("unclosed transport", "unclosed <socket"))] == []
 
 
-@pytest.mark.anyio
 async def test_a_client_belongs_to_one_running_loop() -> None:
     """From a second loop, while the first one runs, a call is refused; in the first all goes on."""
     async with Server(default=OK) as server, make_client(server.url) as client:
@@ -190,7 +187,6 @@ CANCELLED_AT = [*range(25), 30, 40, 50, 60, 80, 100]
 
 
 @pytest.mark.slow
-@pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["answer", "reset", "retry", "body", "hang"])
 @pytest.mark.parametrize("own", [True, False])
 async def test_a_cancelled_call_leaves_nothing_behind(*, kind: str, own: bool) -> None:
@@ -232,7 +228,6 @@ async def test_a_cancelled_call_leaves_nothing_behind(*, kind: str, own: bool) -
     assert cancelled >= 5
 
 
-@pytest.mark.anyio
 async def test_a_cancelled_place_in_the_queue_is_given_up() -> None:
     """Who is cancelled while waiting for a slot takes none, also when that happens just as it comes."""
     event = asyncio.Event()
@@ -251,7 +246,6 @@ async def test_a_cancelled_place_in_the_queue_is_given_up() -> None:
         } == {asyncio.CancelledError}
 
 
-@pytest.mark.anyio
 async def test_a_callers_own_timeout_is_the_callers() -> None:
     """`asyncio.timeout` around a call ends it as a plain `TimeoutError` of the caller's, not one of ours."""
     async with Server([Hang()], default=OK) as server, make_client(server.url, max_concurrency=1) as client:

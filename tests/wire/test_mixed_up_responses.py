@@ -18,8 +18,6 @@ from tests.support.clock import ManualClock, settle
 from tests.support.eventually import eventually
 from tests.support.server import Answer, Received, Server
 
-pytestmark = pytest.mark.anyio
-
 
 @attrs.define
 class Sent(Answer):

@@ -11,8 +11,6 @@ from primepods import AsyncClient
 from tests.support.client import make_client, serve
 from tests.support.server import Answer, Reply, Server, reply
 
-pytestmark = pytest.mark.anyio
-
 POD = {
     "id": "my_pod_id",
     "gpuName": "H100_80GB",

@@ -12,8 +12,6 @@ from tests.support.clock import ManualClock
 from tests.support.server import Answer, Received, Reply, Script, Server, reply
 from tests.support.tls import client_context, server_context
 
-pytestmark = pytest.mark.anyio
-
 PAGE = reply({"total_count": 0, "offset": 0, "limit": 100, "data": []})
 OK = reply({"ok": True})
 ONCE = RetryPolicy(attempts=1)

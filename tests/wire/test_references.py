@@ -11,8 +11,6 @@ import primepods
 from primepods import Pod, PodChange, PodRef, PodState
 from primepods.emulator import Emulator
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture
 def emu() -> Any:

@@ -13,8 +13,6 @@ from tests.support.client import make_client, serve
 from tests.support.clock import ManualClock
 from tests.support.server import Answer, Received, Reply, Server, reply
 
-pytestmark = pytest.mark.anyio
-
 PATH = "/api/v1/things"
 OK = reply({"ok": True})
 

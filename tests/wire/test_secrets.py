@@ -41,8 +41,6 @@ from tests.support.server import (
 )
 from tests.support.tls import server_context
 
-pytestmark = pytest.mark.anyio
-
 PATH = "/api/v1/things"
 LONG_KEY = "pit_" + "0123456789abcdefghijklmnopqrstuvwxyz" * 4
 ONCE = RetryPolicy(attempts=1)

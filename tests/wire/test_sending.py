@@ -16,8 +16,6 @@ from tests.support.client import make_client
 from tests.support.clock import ManualClock
 from tests.support.server import Answer, Close, Raw, Received, Reset, Server, reply
 
-pytestmark = pytest.mark.anyio
-
 PATH = "/api/v1/things"
 OK = reply({"ok": True})
 ONCE = RetryPolicy(attempts=1)

@@ -9,8 +9,6 @@ from tests.support.client import serve
 from tests.support.clock import EarlyClock, ManualClock
 from tests.support.server import Answer, Hang, Received, reply
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.mark.parametrize("clock", [ManualClock(auto=True), EarlyClock(auto=True)], ids=["", "early"])
 async def test_deleting_many_ends_with_one_deadline_while_nothing_is_answered(clock: ManualClock) -> None:

@@ -15,8 +15,6 @@ from tests.support.clock import ManualClock, settle
 from tests.support.server import Answer, Hang, Held, Reply, Server, refused_url, reply
 from tests.wire.statuses import ids_of, refusing, rows
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_calls_of_one_iteration_share_their_requests() -> None:
     """A hundred and fifty `status()` calls made together are two requests; one made later is another."""

@@ -15,8 +15,6 @@ from tests.support.clock import ManualClock, settle
 from tests.support.server import Answer, Close, Hang, Held, Received, Reply, Server, reply
 from tests.wire.statuses import STATUS, ids_of, refusing, row, rows
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_the_answer_is_in_the_order_asked() -> None:
     """A mapping in the caller's order, whatever the server's; duplicates once; the rest in `.missing`."""

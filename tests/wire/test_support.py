@@ -5,11 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-import pytest
-
 from tests.support.clock import ManualClock
-
-pytestmark = pytest.mark.anyio
 
 
 async def test_an_automatic_clock_waits_for_threads() -> None:

@@ -23,7 +23,6 @@ OK = reply({"ok": True})
 ONCE = RetryPolicy(attempts=1)
 
 
-@pytest.mark.anyio
 async def test_nothing_is_opened_before_the_first_call() -> None:
     """Construction connects to nothing; the first call does, the second uses the same connection."""
     async with Server(default=OK) as server:
@@ -46,7 +45,6 @@ def test_construction_needs_no_loop() -> None:
     assert repr(client) == "<AsyncClient https://api.primeintellect.ai>"
 
 
-@pytest.mark.anyio
 async def test_a_callers_session_is_used_and_left_open() -> None:
     """Its connections and headers serve our calls; the key is ours; `aclose` ends the client only."""
     async with (
@@ -66,7 +64,6 @@ async def test_a_callers_session_is_used_and_left_open() -> None:
     assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
 
 
-@pytest.mark.anyio
 async def test_a_function_makes_sessions_that_end_with_the_client() -> None:
     """Called in the loop at first use; the poller of waits has one of its own. What is wrong is said."""
     made: list[aiohttp.ClientSession] = []
@@ -90,7 +87,6 @@ async def test_a_function_makes_sessions_that_end_with_the_client() -> None:
             await client.request("GET", PATH)
 
 
-@pytest.mark.anyio
 async def test_an_async_function_makes_one_session_for_all() -> None:
     """An `async def` is awaited, once for all calls; what it makes while the client is closed is closed."""
     made: list[aiohttp.ClientSession] = []
@@ -119,7 +115,6 @@ async def test_an_async_function_makes_one_session_for_all() -> None:
     assert [session.closed for session in made] == [True, True]
 
 
-@pytest.mark.anyio
 async def test_a_function_that_hangs_ends_by_the_timeout() -> None:
     """What a caller's function takes counts as time of the attempt, and nothing was sent."""
     clock = ManualClock(auto=True)
@@ -150,7 +145,6 @@ class Maker:
         return self.made[-1]
 
 
-@pytest.mark.anyio
 async def test_a_function_that_is_not_hashable_will_do() -> None:
     """Calls and waits work with it as with any other."""
     rows = reply({"data": [{"podId": "a", "status": "TERMINATED"}]})
@@ -160,7 +154,6 @@ async def test_a_function_that_is_not_hashable_will_do() -> None:
     assert [session.closed for session in maker.made] == [True]
 
 
-@pytest.mark.anyio
 async def test_a_session_that_is_refused_is_closed() -> None:
     """The one that a function made, and nobody else knows of."""
     maker = Maker([], has_auth=True)
@@ -170,7 +163,6 @@ async def test_a_session_that_is_refused_is_closed() -> None:
     assert [session.closed for session in maker.made] == [True]
 
 
-@pytest.mark.anyio
 async def test_a_callers_session_may_be_set_up_in_any_way() -> None:
     """A base URL, raise_for_status, a timeout or no decompression of its own do not get in the way."""
     body = gzip.compress(b'{"ok": true}')
@@ -196,7 +188,29 @@ async def test_a_callers_session_may_be_set_up_in_any_way() -> None:
     assert {request.headers["accept-encoding"] for request in server.requests} == {"gzip, deflate"}
 
 
-@pytest.mark.anyio
+async def test_a_chunk_that_is_garbage_is_an_error_of_ours() -> None:
+    """Also where aiohttp has closed the connection before the body is read, as behind a slow middleware."""
+    clock = ManualClock(auto=True)
+    garbage = Reply(
+        body=b"1\r\n{\r\nzz\r\n", headers={"Transfer-Encoding": "chunked"}, length=-1, drip=0.1, clock=clock
+    )
+
+    async def slow(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        response = await handler(request)
+        await clock.sleep(10)
+        return response
+
+    async with (
+        Server(default=garbage) as server,
+        aiohttp.ClientSession(middlewares=[slow]) as session,
+        make_client(server.url, clock=clock, session=session) as client,
+    ):
+        with pytest.raises(primepods.ProtocolError, match="cut short or garbled"):
+            await client.request("GET", PATH)
+
+
 async def test_a_session_with_credentials_of_its_own_is_refused() -> None:
     """`auth` of a session would go out in the key's place: that is said at construction."""
     with warnings.catch_warnings():
@@ -207,7 +221,6 @@ async def test_a_session_with_credentials_of_its_own_is_refused() -> None:
             primepods.AsyncClient(KEY, session=session)
 
 
-@pytest.mark.anyio
 async def test_netrc_has_no_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A .netrc that knows the host changes nothing, not even for a session that trusts the environment."""
     netrc = tmp_path / ".netrc"
@@ -221,7 +234,6 @@ async def test_netrc_has_no_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert [request.headers["authorization"] for request in server.requests] == [f"Bearer {KEY}"] * 2
 
 
-@pytest.mark.anyio
 async def test_a_callers_hooks_see_our_requests() -> None:
     """Trace configs, as OpenTelemetry sets them, and middlewares of a caller's session are called as ever."""
     seen: list[str] = []
@@ -254,7 +266,6 @@ async def test_a_callers_hooks_see_our_requests() -> None:
     assert server.requests[0].headers["x-middle"] == "1"
 
 
-@pytest.mark.anyio
 async def test_what_a_callers_middleware_raises_is_raised() -> None:
     """An exception that is no failure of the wire comes through as it is, and costs no slot."""
 
@@ -283,7 +294,6 @@ async def test_what_a_callers_middleware_raises_is_raised() -> None:
         assert await client.request("GET", PATH) == {"ok": True}
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("own", [True, False])
 async def test_no_more_requests_in_flight_than_allowed(*, own: bool) -> None:
     """The bound holds over all callers and all views of a client, and is used to the full."""
@@ -305,7 +315,6 @@ async def test_no_more_requests_in_flight_than_allowed(*, own: bool) -> None:
         await client.aclose()
 
 
-@pytest.mark.anyio
 async def test_a_call_that_pauses_makes_room_for_others() -> None:
     """The pause before a retry holds no slot."""
     clock = ManualClock()
@@ -318,7 +327,6 @@ async def test_a_call_that_pauses_makes_room_for_others() -> None:
         assert await first == {"ok": True}
 
 
-@pytest.mark.anyio
 async def test_compressed_answers_are_unpacked_and_broken_ones_retried() -> None:
     """Compression is asked for and undone; a stream that is torn or none may be better next time."""
     clock = ManualClock(auto=True)

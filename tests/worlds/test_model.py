@@ -93,7 +93,6 @@ async def lease(folder: Path, end: str) -> list[Event]:
     return events
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("end", ["released", "kept", "not released", "refused"])
 async def test_leases_follow_the_model(folder: Path, end: str) -> None:
     """The model allows what a lease does, however it ends."""
@@ -103,7 +102,6 @@ async def test_leases_follow_the_model(folder: Path, end: str) -> None:
 BROKEN = ["POST", "LeaseStarted", "DeletionEnded", "LeaseReleased", "use of another", "second pod"]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("broken", BROKEN)
 async def test_a_trace_that_breaks_the_model_is_refuted(folder: Path, broken: str) -> None:
     """The model does not allow a missing step, the use of another pod, or a second pod."""

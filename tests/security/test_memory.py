@@ -102,7 +102,6 @@ def bombs() -> Iterator[tuple[str, Answer]]:
     yield "empty members", Reply(200, empty, headers={"Content-Encoding": "gzip"})
 
 
-@pytest.mark.anyio
 @pytest.mark.slow
 async def test_a_hundred_megabytes_are_refused_at_the_limit() -> None:
     """64 MiB are the most that is ever held of an answer, plain or packed; it is not asked for again."""
@@ -116,7 +115,6 @@ async def test_a_hundred_megabytes_are_refused_at_the_limit() -> None:
         gc.collect()
 
 
-@pytest.mark.anyio
 async def test_what_is_announced_as_too_large_is_not_begun() -> None:
     """The Content-Length alone is enough: nothing is read of 100 MB."""
     answer = Reply(200, b" " * MIB, length=HUGE)
