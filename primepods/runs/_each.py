@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 
 _FIELD: Final = re.compile(r"\{\{(\w*)\}\}|(?<!\$)\{(\w*)\}")
 """A field in a command, such as ``{}`` or ``{name}``, or with two braces one to leave; never ``${name}``."""
+_JSON: Final = json.JSONDecoder(parse_int=float)
+"""Decodes integers of any length: their text is used."""
 _MAX_SIZE: Final = 16 << 20
 _ITEMS: Final = "items"
 _RESULTS: Final = "results"
@@ -74,16 +76,16 @@ def fill_command(command: str | list[str], item: str) -> str | list[str]:
     Raises:
         ValueError: The item has no such field.
     """
-    fields = {"": item}
-    with suppress(ValueError, RecursionError):
-        value: Any = json.loads(item)
+    fields, why = {"": item}, "it"
+    try:
+        value: Any = _JSON.decode(item)
+    except (ValueError, RecursionError):
+        why = "it is not JSON, so it"
+    else:
         if isinstance(value, str):
             fields = {"": value}
         elif isinstance(value, dict):
-            found = cast("dict[str, Any]", value)
-            fields |= {
-                name: text if isinstance(text, str) else json.dumps(text) for name, text in found.items()
-            }
+            fields |= _read_fields(item)
 
     def fill(word: str, *, is_quoted: bool = False) -> str:
         def replace(match: re.Match[str]) -> str:
@@ -91,12 +93,26 @@ def fill_command(command: str | list[str], item: str) -> str | list[str]:
             if left is not None:
                 return f"{{{left}}}"
             if name not in fields:
-                raise ValueError(f"it has no field {name!r}, which the command names: {quote(item)}")
+                raise ValueError(f"{why} has no field {name!r}, which the command names: {quote(item)}")
             return shlex.quote(fields[name]) if is_quoted else fields[name]
 
         return _FIELD.sub(replace, word)
 
     return fill(command, is_quoted=True) if isinstance(command, str) else [fill(word) for word in command]
+
+
+def _read_fields(text: str) -> dict[str, str]:
+    """Return the values of a JSON object as its text has them; strings without their quotes."""
+    fields: dict[str, str] = {}
+    end = 0
+    while (start := text.find('"', end)) >= 0:
+        name, end = _JSON.raw_decode(text, start)
+        begin = text.index(":", end) + 1
+        while text[begin].isspace():
+            begin += 1
+        value, end = _JSON.raw_decode(text, begin)
+        fields[name] = value if isinstance(value, str) else text[begin:end]
+    return fields
 
 
 def check_each(record: RunRecord, variables: dict[str, str], items: Sequence[str]) -> list[str]:

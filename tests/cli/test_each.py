@@ -99,6 +99,12 @@ def test_an_item_never_gets_the_results_of_another(
         ("train {} {1..3} {a,b} '{ print }'", '"two words"', "train 'two words' {1..3} {a,b} '{ print }'"),
         (["{lr} {tags}", "{}"], '{"lr": 0.1, "tags": [1]}', ["0.1 [1]", '{"lr": 0.1, "tags": [1]}']),
         (["{}"], "007", ["007"]),
+        (
+            ["{a} {b}", "{c}"],
+            ' {"a" :1.10\t, "b": 1e3, "c":\t[1.10, {"b": "é"}]} ',
+            ["1.10 1e3", '[1.10, {"b": "é"}]'],
+        ),
+        (["{a} {b} {c}"], f'{{"a": {"7" * 5000}, "b": "\\u00e9\\"", "c": null}}', [f'{"7" * 5000} é" null']),
     ],
 )
 def test_an_item_is_put_into_the_command(command: Any, item: str, filled: Any) -> None:
@@ -116,6 +122,7 @@ def test_an_item_is_put_into_the_command(command: Any, item: str, filled: Any) -
         (["--each", "full", "--pods", "2", "--keep"], "--keep and --each cannot be combined"),
         (["--each", "full", "--pods", "2", "--hold", "1m"], "--hold and --each cannot be combined"),
         (["--each", "lacking", "--pods", "2"], "item 2 of --each: it has no field 'lr', which the command"),
+        (["--each", "cut", "--pods", "2"], "item 2 of --each: it is not JSON, so it has no field 'lr'"),
         (["--each", "full", "--pods", "2", "--download", "a:full"], "--download a:"),
     ],
 )
@@ -125,6 +132,7 @@ def test_what_cannot_be_is_refused_before_a_request(
     """With exit code 2 and a sentence; no run is left either."""
     Path("empty").write_text("\n \n", encoding="utf-8")
     Path("full").write_text('{"lr": 1}\n', encoding="utf-8")
+    Path("cut").write_text('{"lr": 1}\n{"lr": 2\n', encoding="utf-8")
     Path("lacking").write_text('{"lr": 1}\n{"l": 2}\n', encoding="utf-8")
     result = run("run", *OPTIONS, *words, "--", "train", "{lr}")
     assert (result.exit_code, result.stdout) == (2, "")
