@@ -118,7 +118,7 @@ def test_an_item_is_put_into_the_command(command: Any, item: str, filled: Any) -
         (["--pods", "2"], "--each FILE and --pods N need each other"),
         (["--each", "full"], "--each FILE and --pods N need each other"),
         (["--each", "empty", "--pods", "2"], "--each has no items: write one a line"),
-        (["--each", "none", "--pods", "2"], "--each none cannot be read: "),
+        (["--each", "none", "--pods", "2"], "--each none cannot be read: No such file"),
         (["--each", "full", "--pods", "2", "--keep"], "--keep and --each cannot be combined"),
         (["--each", "full", "--pods", "2", "--hold", "1m"], "--hold and --each cannot be combined"),
         (["--each", "lacking", "--pods", "2"], "item 2 of --each: it has no field 'lr', which the command"),

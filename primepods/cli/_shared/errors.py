@@ -127,7 +127,7 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"`(?:PodSpec\.)?max_price`", "--max-price"),
         (r"( and set PRIME_API_KEY\.)$", r"\1 Without an account, see `primepods demo`."),
         # Delete technical details.
-        (r"^\[Errno -?\d+\] ", ""),
+        (r"(?:^|(?<=: ))\[Errno -?\d+\] ", ""),
         (r"\b(?:Client|Server)\w+Error: | ssl:default| \[(?:Connect call failed|Multiple exc).*?\)\]", ""),
         # Delete a repeated cause: "reset (3 attempts; the previous attempt failed with reset)".
         (
