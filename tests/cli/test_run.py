@@ -132,6 +132,14 @@ def test_refusals_for_one_reason_are_one_line(
     assert "was near" not in verdict, result.stderr
 
 
+def test_warnings_fit_a_terminal(market: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their lines end between words, as those of other messages, and not where the terminal ends."""
+    monkeypatch.setenv("PRIMEPODS_MAX_HOURLY", "0.1")
+    shown = in_terminal(monkeypatch, "run", *OPTIONS, "--", "true")[1]
+    assert "trying the next offer" in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 80, shown
+
+
 def test_a_run_in_a_terminal_has_a_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the pod boots and goes, it shows what is waited for, with the time; each phase leaves a line."""
     monkeypatch.setenv("TERM", "xterm")
