@@ -250,7 +250,9 @@ def test_items_without_a_result_begin_again(
     """The process is killed and another one takes over: it deletes the pods, and does what is left."""
     process, name = live(tmp_path, *detach)
     old = set(market.pods)
-    assert (row(run)["state"], len(old)) == ("running", 3)
+    shown = row(run)
+    assert (shown["state"], shown["pod"], set(shown["pods"]), len(old)) == ("running", None, old, 3)
+    assert "  3 pods  " in run("runs", "--output", "table").stdout
     os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
     process.communicate(timeout=60)
     wait_for(lambda: row(run)["state"] == "interrupted")
