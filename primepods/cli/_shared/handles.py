@@ -122,9 +122,9 @@ def find_row(handle: str, rows: Iterable[R], kind: str, command: str) -> R:
 
 
 def resolve_handle(client: primepods.Client, handle: str, *, team: str | None = None) -> str:
-    """Return the id of a handle's pod, which may be the beginning of its run's name; see :func:`resolve_handles`.
+    """Return the id of a handle's pod, for commands that do not delete it; see :func:`resolve_handles`.
 
-    Not for deletions.
+    The beginning of a run's name means its pod.
     """
     return resolve_handles(client, [_reject_empty(handle)], team=team, takes_run_prefix=True)[0]
 
