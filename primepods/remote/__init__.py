@@ -23,8 +23,8 @@ from .job import AsyncJob as AsyncJob
 from .job import AsyncJobOutput as AsyncJobOutput
 from .job import job_lines as job_lines
 from .job import read_output as read_output
-from .options import SSHOptions as SSHOptions
-from .options import is_emulated as is_emulated
+from .ssh_options import SSHOptions as SSHOptions
+from .ssh_options import is_emulated as is_emulated
 from .remote import AsyncRemote as AsyncRemote
 from .remote import check_work as check_work
 from .remote import download_first as download_first

@@ -16,7 +16,7 @@ from ..errors import CommandError, CommandTimeoutError, ConnectionLostError, Log
 from ..models import Node
 from ._exclude import Exclusion
 from ._host_keys import machine_name
-from .options import SSHOptions
+from .ssh_options import SSHOptions
 from .results import CommandResult, OnLine, OnProgress, UploadSize
 
 if TYPE_CHECKING:
