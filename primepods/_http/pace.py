@@ -127,7 +127,7 @@ class Pace:
         return True
 
     def _lower_rate(self, *, is_first: bool) -> None:
-        """Lower the limit; without one, a first 429 sets none, and a later one sets it from recent requests."""
+        """Lower the limit; if there is none, set one by the recent requests, but not at a first 429."""
         if self._rate < math.inf:
             self._rate = max(_MIN_RATE, _RATE_FACTOR * self._rate)
         elif not is_first:

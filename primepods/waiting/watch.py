@@ -69,8 +69,8 @@ class AsyncWatch:
 class _Iteration:
     """State of a :class:`WatchIterator`, without a reference to it, so that the iterator can be freed.
 
-    An iteration begins with its first :meth:`next_change`, and ends with the first error, which stays: also
-    with ``StopAsyncIteration``, and with the :meth:`aclose` of another task. What an end does can be repeated.
+    An iteration begins with its first :meth:`next_change`, and ends with an error, which stays: it may be
+    ``StopAsyncIteration``, or come from an :meth:`aclose` of another task. All that an end does can be repeated.
 
     Args:
         timeout: Seconds for the iteration; infinity for no limit.
@@ -136,7 +136,8 @@ class _Iteration:
                     raise wait_timeout_error(subscription, self._timeout)
                 self._changed_pods = iter(await subscription.changed(ends_at=self._ends_at))
         except Exception as exc:  # noqa: BLE001 - after any error, the watch must not end normally
-            self._final_error = self._final_error or exc
+            # After `aclose`, this is the same error.
+            self._final_error = exc
         finally:
             self._is_waiting = False
         await self._close()
