@@ -70,7 +70,7 @@ class _Iteration:
     """State of a :class:`WatchIterator`, without a reference to it, so that the iterator can be freed.
 
     An iteration begins with its first :meth:`next_change`, and ends with an error, which stays: it may be
-    ``StopAsyncIteration``, or come from an :meth:`aclose` of another task. What an end does can be done twice.
+    ``StopAsyncIteration``, or come from an :meth:`aclose` of another task. Ending can be repeated.
 
     Args:
         timeout: Seconds for the iteration; infinity for no limit.
