@@ -49,12 +49,11 @@ class SharedClock:
 
     def __init__(self, clock: ManualClock) -> None:
         self.epoch = datetime.fromtimestamp(clock.wall(), UTC)
-        self.ahead = 0.0
         self._clock = clock
 
     def now(self) -> float:
         """Seconds since the beginning."""
-        return self._clock.elapsed + self.ahead
+        return self._clock.elapsed
 
     async def sleep(self, seconds: float) -> None:
         """Sleep as the client does."""
