@@ -204,7 +204,8 @@ class Work:
     @property
     def _loss_timeout(self) -> float:
         """Seconds within which the API shows the loss of a pod."""
-        return 2 * LOSS_CHECK_FACTOR * self._run.record.lease["interval"]
+        interval: float = self._run.record.lease["interval"]
+        return 2 * LOSS_CHECK_FACTOR * interval
 
     def show_pod(self, begin: str, pod: AsyncLeasedPod) -> None:
         """Show a pod that is ready; ``begin`` says since when."""
