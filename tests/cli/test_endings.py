@@ -438,7 +438,10 @@ def test_a_second_interruption_fetches_nothing(market: Emulator, tmp_path: Path,
         line=f"trap '' TERM; echo begun | tee out; {A_MINUTE}",
     )
     if is_stop:
-        assert life.stop("--now") == 0
+        stop = command("stop", life.name, "--now")
+        told = stop.communicate(timeout=60)[1]
+        assert stop.returncode == 0
+        assert told.startswith(f"Waiting until {life.name} has ended and its pods are confirmed gone.")
     else:
         life.send(signal.SIGINT)
         life.said_until("gets SIGTERM")

@@ -254,6 +254,11 @@ def stop(
             shown = show(run, tail=0)
             next(shown)
             stop_run(run, now=now)
+            if not run.reload().is_detached:
+                print_info(
+                    f"Waiting until {run.name} has ended and its pods are confirmed gone. "
+                    "The terminal in which it was started shows its messages."
+                )
             _show_to_end(run, shown)
             record = run.record
             has_missing = (
