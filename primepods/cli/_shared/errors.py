@@ -237,4 +237,7 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError, ValueError):
             text = reword_for_shell(self.format(record))
-            write(f"{_shorten_ids(text) if record.levelno >= logging.WARNING else text}\n", err=True)
+            if record.levelno < logging.WARNING or record.exc_info:
+                write(f"{text}\n", err=True)
+            else:
+                print_info(_shorten_ids(text))
