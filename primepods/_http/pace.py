@@ -85,8 +85,10 @@ class Pace:
 
     async def wait_for_turn(self) -> RateLimitError | None:
         """Wait for a turn, unless polling is paused; return the cause of the pause, if any."""
-        if self.pause_cause is None and (delay := self.take_turn()):
-            await self._clock.sleep(delay)
+        if self.pause_cause is None:
+            delay = self.take_turn()
+            if delay:
+                await self._clock.sleep(delay)
         return self.pause_cause
 
     def record_response(self) -> None:
@@ -115,18 +117,22 @@ class Pace:
         else:
             seconds = self._next_pause
             self._next_pause = min(2 * seconds, _MAX_PAUSE)
-        # A single 429 does not limit the rate.
-        if self._rate < math.inf:
-            self._rate = max(_MIN_RATE, _RATE_FACTOR * self._rate)
-        elif now < self.paused_until + _PAUSE_MEMORY:
-            measured = len(self._sent_times) / _PACE_WINDOW
-            self._rate = max(_MIN_FIRST_RATE, _FIRST_RATE_FACTOR * measured)
+        # The limit depends on the pause before this one.
+        self._lower_rate(is_first=now >= self.paused_until + _PAUSE_MEMORY)
         if self._rate < math.inf:
             next_turn_at = now + seconds + self._clock.random() / self._rate
             self._next_turn_at = max(self._next_turn_at, next_turn_at)
         self.paused_until = now + seconds + max(1.0, 0.5 * seconds) * self._clock.random()
         self._last_rate_limit = error
         return True
+
+    def _lower_rate(self, *, is_first: bool) -> None:
+        """Lower the limit; if there is none, set one by the recent requests, but not at a first 429."""
+        if self._rate < math.inf:
+            self._rate = max(_MIN_RATE, _RATE_FACTOR * self._rate)
+        elif not is_first:
+            measured = len(self._sent_times) / _PACE_WINDOW
+            self._rate = max(_MIN_FIRST_RATE, _FIRST_RATE_FACTOR * measured)
 
 
 _paces: WeakValueDictionary[tuple[str, str, int], Pace] = WeakValueDictionary()

@@ -33,7 +33,7 @@ _LISTED_BY: Final[Mapping[str, str]] = {
     SSH_KEYS: "ssh_keys.list()",
 }
 """Calls that list the items created by a POST, by the path of the POST."""
-_RESOURCES: Final[Mapping[str, str]] = {PODS: "Instances", DISKS: "Disks"}
+_PERMISSIONS: Final[Mapping[str, str]] = {PODS: "Instances", DISKS: "Disks"}
 """Names of a key's permissions, by the prefix of the path."""
 
 
@@ -98,7 +98,7 @@ def _gateway_remedy(base_url: str) -> str:
 
 def _key_remedy(status: int, request: Request) -> str:
     need = "that allows the request"
-    resource = next((name for path, name in _RESOURCES.items() if request.path.startswith(path)), None)
+    resource = next((name for path, name in _PERMISSIONS.items() if request.path.startswith(path)), None)
     if resource is not None:
         permission = "Read" if request.method in SAFE_METHODS else "Read and Write"
         need = f"with the permission {resource} ({permission})"

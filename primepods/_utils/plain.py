@@ -49,7 +49,7 @@ def shown_fields(kind: Any) -> tuple[str, ...]:
 def summary_fields(kind: Any) -> tuple[str, ...]:
     """Return the names of the attributes that a table of instances of ``kind`` shows.
 
-    A class lists them in ``_SUMMARY_FIELDS``; the default is all fields of :meth:`ToDict.to_dict`.
+    A class lists them in ``_SUMMARY_FIELDS``; the default is :func:`shown_fields`.
     """
     names: tuple[str, ...] | None = getattr(kind, "_SUMMARY_FIELDS", None)
     return names or shown_fields(kind)
@@ -58,7 +58,8 @@ def summary_fields(kind: Any) -> tuple[str, ...]:
 def to_plain(value: Any) -> Any:
     """Convert models, enums, times, errors and containers to what ``json`` can write.
 
-    NaN and infinity become ``None``. A value of any other type becomes its text.
+    NaN and infinity become ``None``. A value of any other type becomes its text. The schemas of
+    :mod:`.json_schema` say the same of the types.
     """
     if isinstance(value, ToDict):
         return value.to_dict()

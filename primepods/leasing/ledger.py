@@ -23,7 +23,8 @@ from .._utils.files import NONBLOCK, append_line, read_path, read_regular_file, 
 from .._utils.unique_names import unique_name
 from ..config import Settings
 from ..errors import ConfigError
-from ._lease_record import LeaseRecord, new_record, parse_record
+from ._lease_record import LeaseRecord as LeaseRecord  # noqa: PLC0414 - other rooms name it
+from ._lease_record import new_record, parse_record
 
 log: Final = logging.getLogger("primepods")
 

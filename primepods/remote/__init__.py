@@ -23,8 +23,6 @@ from .job import AsyncJob as AsyncJob
 from .job import AsyncJobOutput as AsyncJobOutput
 from .job import job_lines as job_lines
 from .job import read_output as read_output
-from .options import SSHOptions as SSHOptions
-from .options import is_emulated as is_emulated
 from .remote import AsyncRemote as AsyncRemote
 from .remote import check_work as check_work
 from .remote import download_first as download_first
@@ -42,6 +40,8 @@ from .results import OnProgress as OnProgress
 from .results import OutputLine as OutputLine
 from .results import Stream as Stream
 from .results import UploadSize as UploadSize
+from .ssh_options import SSHOptions as SSHOptions
+from .ssh_options import is_emulated as is_emulated
 from .watchdog import Watchdog as Watchdog
 from .watchdog import end_watchdog as end_watchdog
 from .watchdog import start_watchdog as start_watchdog

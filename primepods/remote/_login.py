@@ -19,7 +19,7 @@ from ..ssh import SSHTarget
 from ._host_keys import ensure_known_hosts, host_alias
 from ._scripts import bootstrap
 from ._session import Session
-from .options import SSHOptions, is_emulated, run_ssh
+from .ssh_options import SSHOptions, is_emulated, run_ssh
 
 _RETRY_INTERVAL: Final = 2.0
 _REFUSED_INTERVAL: Final = 6.0

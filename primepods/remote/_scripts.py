@@ -75,7 +75,7 @@ def download_script(*paths: str, since: str = "") -> bytes:
 
     Args:
         paths: The paths on the pod.
-        since: File in the home folder; only files that changed after it are packed.
+        since: File in the home folder; only files that changed after it are packed, with GNU's tar.
     """
     targets = [remote_path("remote", path).rstrip("/") or "/" for path in paths]
     return make_script("download.sh", since, *targets)

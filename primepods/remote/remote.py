@@ -16,8 +16,8 @@ from ..errors import CommandError, CommandTimeoutError, ConnectionLostError, Log
 from ..models import Node
 from ._exclude import Exclusion
 from ._host_keys import machine_name
-from .options import SSHOptions
 from .results import CommandResult, OnLine, OnProgress, UploadSize
+from .ssh_options import SSHOptions
 
 if TYPE_CHECKING:
     from ._login import Login

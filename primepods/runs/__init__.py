@@ -26,7 +26,7 @@ from ._run import list_runs as list_runs
 from ._run import note_sweeps as note_sweeps
 from ._runner import Runner as Runner
 from ._take_over import has_process as has_process
-from ._take_over import leased_name as leased_name
+from ._take_over import read_leases as read_leases
 from ._take_over import stop_run as stop_run
 from ._take_over import take_over_lease as take_over_lease
 from ._take_over import take_over_run as take_over_run

@@ -2,13 +2,15 @@
 
 Each item is the work of a run (see :mod:`._work`) on one of the pool's pods. The run's folder has the items,
 one a line, and a line for each item that has ended. If the process dies, the next one deletes the pods of the
-dead one, and begins those items again that have no line.
+dead one, and begins those items again that have no line. If it must stop instead, it first ends and fetches
+what runs on these pods.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import re
 import shlex
@@ -16,36 +18,46 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from .._utils.files import append_line, read_objects, read_path, replace_file
 from .._utils.money import money
 from .._utils.text import quote, short_duration
-from ..errors import BudgetExceededError, ConfigError, ConnectionLostError, PrimePodsError
+from ..errors import (
+    BudgetExceededError,
+    ConfigError,
+    ConnectionLostError,
+    NotReleasedError,
+    PrimePodsError,
+)
 from ..leasing.lease import AsyncLeasedPod
 from ..remote import Stream, check_work, echo, find_nodes
 from ._check import check_run
 from ._ending import Reason, describe_pod
 from ._follow import DISK_FULL
-from ._host import BUDGET_EXCEEDED, FAILED, ItemProgress, ItemResult, RunHost
+from ._host import BUDGET_EXCEEDED, FAILED, INTERRUPTED, ItemProgress, ItemResult, RunError, RunHost
 from ._results import shown_path
 from ._run import Run, RunRecord
 from ._runner import USED_UP, Runner
-from ._take_over import take_over_lease
-from ._work import PodLostError, Work
+from ._take_over import read_leases, take_over_lease
+from ._work import MIN_LOGIN_TIMEOUT, PodLostError, Work
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..client import AsyncClient
     from ..leasing.lease import AsyncLease
+    from ..leasing.ledger import LeaseRecord
     from ..leasing.pool import AsyncPool, PoolProgress, PoolResult
     from ..leasing.supervisor import LeaseSupervisor
+    from ..models import PodChange
 
 _FIELD: Final = re.compile(r"\{\{(\w*)\}\}|(?<!\$)\{(\w*)\}")
 """A field in a command, such as ``{}`` or ``{name}``, or with two braces one to leave; never ``${name}``."""
+_JSON: Final = json.JSONDecoder(parse_int=float)
+"""Decodes integers of any length: their text is used."""
 _MAX_SIZE: Final = 16 << 20
 _ITEMS: Final = "items"
 _RESULTS: Final = "results"
@@ -64,16 +76,16 @@ def fill_command(command: str | list[str], item: str) -> str | list[str]:
     Raises:
         ValueError: The item has no such field.
     """
-    fields = {"": item}
-    with suppress(ValueError, RecursionError):
-        value: Any = json.loads(item)
+    fields, why = {"": item}, "it"
+    try:
+        value: Any = _JSON.decode(item)
+    except (ValueError, RecursionError):
+        why = "it is not JSON, so it"
+    else:
         if isinstance(value, str):
             fields = {"": value}
         elif isinstance(value, dict):
-            found = cast("dict[str, Any]", value)
-            fields |= {
-                name: text if isinstance(text, str) else json.dumps(text) for name, text in found.items()
-            }
+            fields |= _read_fields(item)
 
     def fill(word: str, *, is_quoted: bool = False) -> str:
         def replace(match: re.Match[str]) -> str:
@@ -81,12 +93,26 @@ def fill_command(command: str | list[str], item: str) -> str | list[str]:
             if left is not None:
                 return f"{{{left}}}"
             if name not in fields:
-                raise ValueError(f"it has no field {name!r}, which the command names: {quote(item)}")
+                raise ValueError(f"{why} has no field {name!r}, which the command names: {quote(item)}")
             return shlex.quote(fields[name]) if is_quoted else fields[name]
 
         return _FIELD.sub(replace, word)
 
     return fill(command, is_quoted=True) if isinstance(command, str) else [fill(word) for word in command]
+
+
+def _read_fields(text: str) -> dict[str, str]:
+    """Return the values of a JSON object as its text has them; strings without their quotes."""
+    fields: dict[str, str] = {}
+    end = 0
+    while (start := text.find('"', end)) >= 0:
+        name, end = _JSON.raw_decode(text, start)
+        begin = text.index(":", end) + 1
+        while text[begin].isspace():
+            begin += 1
+        value, end = _JSON.raw_decode(text, begin)
+        fields[name] = value if isinstance(value, str) else text[begin:end]
+    return fields
 
 
 def check_each(record: RunRecord, variables: dict[str, str], items: Sequence[str]) -> list[str]:
@@ -200,12 +226,16 @@ class EachRunner(Runner):
         self._host.info("Interrupted: deleting all pods, and waiting until they are confirmed gone")
         self._working.cancel()
 
+    @property
+    def _left(self) -> list[int]:
+        """Numbers of the items that have no result."""
+        return [number for number in range(1, len(self._items) + 1) if number not in self._results]
+
     async def _rent_and_restart(self, client: AsyncClient) -> int:
         if self.must_take_over:
-            await self._delete_old_pods(client)
-        left = [number for number in range(1, len(self._items) + 1) if number not in self._results]
-        if left and not self._is_stopping:
-            await self._do_all(client, left)
+            await self._end_old_pods(client)
+        if self._left and not self._is_stopping:
+            await self._do_all(client, self._left)
         if self._is_limit_near:
             return BUDGET_EXCEEDED
         if len(self._results) < len(self._items):
@@ -216,20 +246,80 @@ class EachRunner(Runner):
     def _failed_count(self) -> int:
         return sum(result.exit_code != 0 for result in self._results.values())
 
-    async def _delete_old_pods(self, client: AsyncClient) -> None:
-        """Delete the pods of the dead process, whose items begin again."""
-        leases = [
-            # With a limit that is used up, a lease deletes its pod at once.
-            take_over_lease(
-                client, name, was_shown=False, max_hours=USED_UP, interval=self._record.lease["interval"]
-            )
-            for name in self._run.open_leases
-        ]
-        then = "what its items had saved is lost" if self._is_stopping else "its unfinished items begin again"
+    async def _end_old_pods(self, client: AsyncClient) -> None:
+        """Delete the pods of the dead process; after `stop`, end and fetch their items at work first."""
+        is_fetching, then = self.interruptions.count == 1, "its unfinished items begin again"
+        if self._is_stopping:
+            then = "what its items had saved is lost"
+        if is_fetching:
+            then = "before that, its items at work are ended, and their results fetched"
         self._host.info(f"Deleting the pods of the process that has died: {then}")
-        await asyncio.gather(*(_delete(lease) for lease in leases if lease is not None))
-        self._run.save(spent=self._run.cost(), leased_at=None, lease_files=self._run.open_leases)
+        records, names = read_leases(self._run), self._run.open_leases
+        leases = [
+            self._take_over_old(client, name, records.get(name) if is_fetching else None) for name in names
+        ]
+        ending = asyncio.gather(
+            *(
+                self._end_old_pod(client, lease, is_fetching=is_fetching)
+                for lease in leases
+                if lease is not None
+            ),
+            return_exceptions=True,
+        )
+        if is_fetching:
+            await asyncio.sleep(0)
+            # All leases have begun: from now on, a cancellation deletes their pods at once.
+            self.must_take_over = False
+            if self.interruptions.count > 1:
+                ending.cancel()
+        try:
+            errors = [error for error in await ending if error is not None]
+        finally:
+            self._save(spent=self._run.cost(), leased_at=None, lease_files=self._run.open_leases)
+        if errors:
+            raise errors[0]
+        if is_fetching:
+            self._save(are_fetched=self._are_fetched)
         self.must_take_over = False
+
+    def _take_over_old(self, client: AsyncClient, file: str, record: LeaseRecord | None) -> AsyncLease | None:
+        """Take over the lease of a dead process's pod; without a record, the lease deletes it at once."""
+        run = self._record
+        lease: dict[str, Any] = {"max_hours": USED_UP, "interval": run.lease["interval"]}
+        if record is not None:
+            # A lease that is taken over counts its hours from its order.
+            ordered_at = max(run.began_at, record.ordered_at.timestamp())
+            lease = {**self._lease_options(ordered_at), "check": None}
+            lease["login_timeout"] = max(run.reconnect, MIN_LOGIN_TIMEOUT)
+            if lease["max_spend"] is not None:
+                # The limit of all pods together, at the price that they have together.
+                left = (run.lease["max_spend"] - self._run.cost()) / (run.price_hr or math.inf)
+                hours = max(USED_UP, (time.time() - ordered_at) / 3600 + left)
+                lease |= {"max_hours": min(hours, lease["max_hours"] or math.inf), "max_spend": None}
+        return take_over_lease(client, file, was_shown=False, on_change=_check_ready, **lease)
+
+    async def _end_old_pod(self, client: AsyncClient, lease: AsyncLease, *, is_fetching: bool) -> None:
+        """Delete a pod of the dead process; after `stop`, end and fetch its item at work first.
+
+        If its order was interrupted and nothing has shown a pod, that is logged, and its file stays for a
+        sweep.
+        """
+        supervisor = lease.supervisor
+        try:
+            async with lease as pod:
+                left = {f"{self._run.name}-{number}": number for number in self._left}
+                names = [job.name.rpartition("-") for job in await pod.jobs() if self._run.name in job.name]
+                # The results of the earlier ones were fetched before the last one began.
+                for name, _, restart in names[-1:]:
+                    if name in left and restart.isdecimal():
+                        await self._do(client, supervisor, left[name], int(restart))
+        except PrimePodsError as exc:
+            if is_fetching and not isinstance(exc, RunError | NotReleasedError):
+                self._are_fetched = False
+                self._host.problem(exc)
+        error = supervisor.release_error
+        if error is not None and error.pod_id is not None:
+            raise error
 
     async def _do_all(self, client: AsyncClient, left: Sequence[int]) -> None:
         record = self._record
@@ -271,29 +361,44 @@ class EachRunner(Runner):
             if paths:
                 self._removals[pod.id] = f"rm -rf -- {' '.join(paths)}"
 
-    async def _do(self, client: AsyncClient, supervisor: LeaseSupervisor, number: int) -> int | None:
+    async def _do(
+        self, client: AsyncClient, supervisor: LeaseSupervisor, number: int, begun: int | None = None
+    ) -> int | None:
         """Do the work for an item; return the exit code, or ``None`` if it was ended or not begun.
+
+        Args:
+            client: The client.
+            supervisor: The supervisor of the pod's lease.
+            number: The item's number.
+            begun: The number of the restart that a dead process has begun on the pod, to be ended.
 
         Raises:
             ConnectionLostError: The pod or its job was lost.
         """
-        if self._is_ending:
+        if self._is_ending and begun is None:
             return None
         pod = AsyncLeasedPod(supervisor)
-        restart = self._attempts.get(number, -1) + 1
+        restart = self._attempts.get(number, -1) + 1 if begun is None else begun
         self._attempts[number] = restart
         self._price_hr[pod.name] = pod.price_hr
         if self._record.job is None:
             self._save(job=self._run.name)  # the first command starts
         record = _item_record(self._record, number, self._items[number - 1], restart=restart)
-        label = f"[{number}] "
+        run, label = _ItemRun(self._run.path / f"{self._run.name}-{number}", record), f"[{number}] "
+        shown: dict[Stream, int] = {}
+        if begun is not None:
+            run.save(job=run.job_name)
+            shown = {stream: _count_lines(file, label) for stream, file in self._run.files(0).items()}
 
         async def write(stream: Stream, line: str) -> None:
-            await self._write(stream, f"{label}{line}".encode())
+            if shown.get(stream):
+                shown[stream] -= 1
+            else:
+                await self._write(stream, f"{label}{line}".encode())
 
         work = Work(
             self._host.labelled(label),
-            _ItemRun(self._run.path / f"{self._run.name}-{number}", record),
+            run,
             {**self._variables, "PRIMEPODS_ITEM": str(number)},
             self.interruptions,
             write,
@@ -303,9 +408,10 @@ class EachRunner(Runner):
             if removal := self._removals.get(pod.id):
                 # If this fails, the item does: it could fetch the results of another one.
                 await pod.run(removal)
-            code = await work.do(client, supervisor, pod, is_taken_over=False)
+            code = await work.do(client, supervisor, pod, is_taken_over=begun is not None)
         except PodLostError as exc:
             if self._is_ending:
+                self._are_fetched = False
                 return None
             raise ConnectionLostError(f"{exc}.", pod_id=pod.id) from None
         finally:
@@ -450,17 +556,17 @@ async def _exists(pod: AsyncLeasedPod, path: str) -> bool:
     return (await pod.run(f"[ -e {quoted} ] || [ -L {quoted} ] || echo none")).stdout == ""
 
 
-async def _delete(lease: AsyncLease) -> None:
-    """Delete the pod of a lease whose limit is used up.
+def _check_ready(change: PodChange) -> None:
+    """End the lease of a dead process's pod that is not ready: no item has begun on it."""
+    if change.after is not None and not change.after.is_ready:
+        raise RunError("stopped", INTERRUPTED)
 
-    If its order was interrupted and nothing has shown a pod, that is logged, and its file stays for a sweep.
-    """
-    with suppress(PrimePodsError):
-        async with lease:
-            pass
-    error = lease.supervisor.release_error
-    if error is not None and error.pod_id is not None:
-        raise error
+
+def _count_lines(file: Path, label: str) -> int:
+    """Return how many lines of an item are in a file of output."""
+    with suppress(FileNotFoundError), file.open("rb") as lines:
+        return sum(line.startswith(label.encode()) for line in lines)
+    return 0
 
 
 def _read_results(path: Path) -> dict[int, ItemResult]:

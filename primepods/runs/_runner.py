@@ -170,7 +170,9 @@ class Runner:
                         self._host.waiting(
                             f"Deleting the pod {short_id(pod.id)}, and waiting until it is confirmed gone"
                         )
-        except BudgetExceededError:
+        except BudgetExceededError as exc:
+            if exc.budget == "hourly":  # nothing was ordered
+                raise
             outcome = self._work.outcome
             if supervisor.release_error is not None:
                 self._host.problem(supervisor.release_error)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     # Import only for types, so that `primepods --help` does not load these modules.
     from ..client import AsyncClient
     from ..leasing.lease import AsyncLease
-    from ..leasing.ledger import LeaseFile
+    from ..leasing.ledger import LeaseFile, LeaseRecord
 
 _STOP_INTERVAL = 0.2
 _STOP_ATTEMPTS = 50
@@ -152,8 +152,8 @@ def _resume(client: AsyncClient, file: LeaseFile, *, was_shown: bool, **options:
     return lease
 
 
-def leased_name(file_name: str) -> str | None:
-    """Return the unique name of the pod of a lease file; ``None`` if the file is gone or unreadable.
+def read_leases(run: Run) -> dict[str, LeaseRecord]:
+    """Return the contents of those lease files of a run that exist and can be read, by file name.
 
     Raises:
         ConfigError: The folder of leases cannot be read.
@@ -161,5 +161,5 @@ def leased_name(file_name: str) -> str | None:
     from ..leasing.ledger import read_ledger
 
     folder = lease_folder()
-    record = read_ledger(folder).records.get(folder / file_name)
-    return None if record is None else record.name
+    records = read_ledger(folder).records
+    return {name: records[folder / name] for name in run.open_leases if folder / name in records}

@@ -3,12 +3,23 @@
 A batch can fail because of a single pod: its id is refused (documented), or it makes the API fail (imagined).
 So pods that failed are polled in batches of their own, after the others, when it is known whether the API
 works. If such a batch fails again, :class:`FaultSearch` polls parts of it, so that the other pods get their
-responses. A pod keeps what its last request has shown, and the next tick begins with that.
+responses. A pod keeps what its last request has shown, and the next tick begins with that. What follows from
+a failed request for one or more pods:
+
+===========================  ==============================  ===========================================
+Error                        Failures of its pods            A search of the batch
+===========================  ==============================  ===========================================
+429, or a pause: no request  not counted; an extra poll      none
+the API was not reached      not counted                     none
+a refusal, also a 401        0 becomes 1; one alone adds 1   at once, unless all were refused before
+any other                    0 becomes 1; one alone adds 1   if its pods have failed before
+===========================  ==============================  ===========================================
 
 A tick polls ``n`` pods in at most ``n / 100`` batches, rounded up, and two more, because pods that did not
 fail, those that failed and the refused ones are in separate batches. (Ids so long that 100 of them do not
-fit into a request need more.) To these, the search of failed batches adds up to 3 single pods and 30 halves,
-and the search of refused batches up to 60 single pods and 60 halves.
+fit into a request need more.) To these, the searches of failed batches, which run side by side, add up to 3
+single pods and 30 halves in all. Those of refused batches run one after the other, and add up to 60 single
+pods and 60 halves.
 
 A refusal ends waits in two steps, the second by :meth:`WatchedPod.end_subscriptions`, after which the waits
 raise the refusal:
@@ -143,41 +154,48 @@ class Tick:
         await self._search.run(batch, has_success)
 
     async def _poll(self, pods: list[WatchedPod]) -> Exception | None:
-        """Send one request, unless polling is paused, and record its response; return the error, if any."""
-        state = self._state
-        error: PrimePodsError | None = await state.pace.wait_for_turn()
+        """Send one request and record its response; return the error, if any.
+
+        While polling is paused, no request is sent: the error is the cause of the pause.
+        """
+        error: PrimePodsError | None = await self._state.pace.wait_for_turn()
         if error is None:
-            sequence, sent_at = next(state.sequence_numbers), state.clock.time()
-            for pod in pods:
-                pod.poll.sent_at = sent_at
-                state.schedule.remove_from_queue(pod)
-            state.set_listeners_of(pods)
             try:
-                response = await self._reader.read_batch([pod.pod_id for pod in pods])
-                self._record(pods, response, sequence)
+                await self._send(pods)
             except PrimePodsError as exc:
-                state.record_failure(exc, pod_count=len(pods))
+                self._state.record_failure(exc, pod_count=len(pods))
                 error = exc.with_traceback(None)
             except Exception as exc:  # noqa: BLE001 - a defect must end the waits, not leave them hanging
                 for pod in pods:
                     pod.end_subscriptions(exc)
                 return exc
-            else:
-                self._has_success = True
-                self._may_poll_failed.set()
-                self._release(pods)
-                return None
+        if error is not None:
+            self._record_failure(pods, error)
+        return error
+
+    async def _send(self, pods: list[WatchedPod]) -> None:
+        state = self._state
+        sequence, sent_at = next(state.sequence_numbers), state.clock.time()
+        for pod in pods:
+            pod.poll.sent_at = sent_at
+            state.schedule.remove_from_queue(pod)
+        state.set_listeners_of(pods)
+        self._record(pods, await self._reader.read_batch([pod.pod_id for pod in pods]), sequence)
+        self._has_success = True
+        self._may_poll_failed.set()
+        self._release(pods)
+
+    def _record_failure(self, pods: list[WatchedPod], error: PrimePodsError) -> None:
         may_be_caused_by_pods = _may_be_caused_by_pods(error)
+        was_refused = all(pod.poll.refused_since is not None for pod in pods)
         for pod in pods:
             pod.poll.error = error
             if may_be_caused_by_pods and (len(pods) == 1 or not pod.poll.failures):
                 pod.poll.failures += 1
             if isinstance(error, RateLimitError):
-                state.schedule.poll_at(pod, state.pace.next_at)
-        was_refused = all(pod.poll.refused_since is not None for pod in pods)
+                self._state.schedule.poll_at(pod, self._state.pace.next_at)
         if is_refusal(error) and (len(pods) == 1 or was_refused or not may_be_caused_by_pods):
             self._record_refusal(pods, error)
-        return error
 
     def _record(self, pods: list[WatchedPod], response: StatusResponse, sequence: int) -> None:
         self._state.pace.record_response()

@@ -69,6 +69,9 @@ class AsyncWatch:
 class _Iteration:
     """State of a :class:`WatchIterator`, without a reference to it, so that the iterator can be freed.
 
+    An iteration begins with its first :meth:`next_change`, and ends with an error, which stays: it may be
+    ``StopAsyncIteration``, or come from an :meth:`aclose` of another task. Ending can be repeated.
+
     Args:
         timeout: Seconds for the iteration; infinity for no limit.
         open_iterations: The set of open iterations; this one is in it until it is closed.
@@ -133,6 +136,7 @@ class _Iteration:
                     raise wait_timeout_error(subscription, self._timeout)
                 self._changed_pods = iter(await subscription.changed(ends_at=self._ends_at))
         except Exception as exc:  # noqa: BLE001 - after any error, the watch must not end normally
+            # After `aclose`, this is the same error.
             self._final_error = exc
         finally:
             self._is_waiting = False

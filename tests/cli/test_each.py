@@ -17,7 +17,7 @@ from primepods.emulator import Emulator
 from primepods.runs._each import fill_command
 from tests.support.eventually import wait_for
 
-from .conftest import Run, in_terminal
+from .conftest import Run, in_terminal, name_api
 from .test_run import LOCAL_SSH, OPTIONS, here, market
 from .test_runs import BOUNDED, command, go, no_process_is_left, records, row
 
@@ -99,6 +99,12 @@ def test_an_item_never_gets_the_results_of_another(
         ("train {} {1..3} {a,b} '{ print }'", '"two words"', "train 'two words' {1..3} {a,b} '{ print }'"),
         (["{lr} {tags}", "{}"], '{"lr": 0.1, "tags": [1]}', ["0.1 [1]", '{"lr": 0.1, "tags": [1]}']),
         (["{}"], "007", ["007"]),
+        (
+            ["{a} {b}", "{c}"],
+            ' {"a" :1.10\t, "b": 1e3, "c":\t[1.10, {"b": "é"}]} ',
+            ["1.10 1e3", '[1.10, {"b": "é"}]'],
+        ),
+        (["{a} {b} {c}"], f'{{"a": {"7" * 5000}, "b": "\\u00e9\\"", "c": null}}', [f'{"7" * 5000} é" null']),
     ],
 )
 def test_an_item_is_put_into_the_command(command: Any, item: str, filled: Any) -> None:
@@ -112,10 +118,11 @@ def test_an_item_is_put_into_the_command(command: Any, item: str, filled: Any) -
         (["--pods", "2"], "--each FILE and --pods N need each other"),
         (["--each", "full"], "--each FILE and --pods N need each other"),
         (["--each", "empty", "--pods", "2"], "--each has no items: write one a line"),
-        (["--each", "none", "--pods", "2"], "--each none cannot be read: "),
+        (["--each", "none", "--pods", "2"], "--each none cannot be read: No such file"),
         (["--each", "full", "--pods", "2", "--keep"], "--keep and --each cannot be combined"),
         (["--each", "full", "--pods", "2", "--hold", "1m"], "--hold and --each cannot be combined"),
         (["--each", "lacking", "--pods", "2"], "item 2 of --each: it has no field 'lr', which the command"),
+        (["--each", "cut", "--pods", "2"], "item 2 of --each: it is not JSON, so it has no field 'lr'"),
         (["--each", "full", "--pods", "2", "--download", "a:full"], "--download a:"),
     ],
 )
@@ -125,6 +132,7 @@ def test_what_cannot_be_is_refused_before_a_request(
     """With exit code 2 and a sentence; no run is left either."""
     Path("empty").write_text("\n \n", encoding="utf-8")
     Path("full").write_text('{"lr": 1}\n', encoding="utf-8")
+    Path("cut").write_text('{"lr": 1}\n{"lr": 2\n', encoding="utf-8")
     Path("lacking").write_text('{"lr": 1}\n{"l": 2}\n', encoding="utf-8")
     result = run("run", *OPTIONS, *words, "--", "train", "{lr}")
     assert (result.exit_code, result.stdout) == (2, "")
@@ -242,7 +250,9 @@ def test_items_without_a_result_begin_again(
     """The process is killed and another one takes over: it deletes the pods, and does what is left."""
     process, name = live(tmp_path, *detach)
     old = set(market.pods)
-    assert (row(run)["state"], len(old)) == ("running", 3)
+    shown = row(run)
+    assert (shown["state"], shown["pod"], set(shown["pods"]), len(old)) == ("running", None, old, 3)
+    assert "  3 pods  " in run("runs", "--output", "table").stdout
     os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
     process.communicate(timeout=60)
     wait_for(lambda: row(run)["state"] == "interrupted")
@@ -264,34 +274,44 @@ def test_items_without_a_result_begin_again(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("now", [[], ["--now"]])
-def test_stop_ends_all_items(market: Emulator, run: Run, tmp_path: Path, now: list[str]) -> None:
+@pytest.mark.parametrize("has_died", [False, True])
+def test_stop_ends_all_items(
+    market: Emulator, run: Run, tmp_path: Path, *, has_died: bool, now: list[str]
+) -> None:
     """They get SIGTERM, what they have is fetched, and no pod is left; with --now, at once."""
     process, name = live(tmp_path, "-d")
     process.communicate(timeout=60)
+    if has_died:
+        output = tmp_path / "state" / "runs" / name / "stdout"
+        wait_for(lambda: output.read_text().count("begun") == 4)
+        os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+        wait_for(lambda: row(run)["state"] == "interrupted")
     stopped = run("stop", name, *now)
     assert stopped.exit_code == 0, stopped.stderr
+    assert "begun" not in stopped.stdout
     others = "4 without a result" if now else "3 ended early with results, 1 without a result"
     assert f"{name}: it was stopped, exit code 130. Of 5 items, 1 failed, {others}. " in stopped.stderr
-    fetched = {path.parent.name for path in Path("results").glob("*/out")}
-    assert fetched == ({"1"} if now else set("1234"))
+    fetched = {path.parent.name: path.read_text() for path in Path("results").glob("*/out")}
+    assert fetched == {"1": "1\n"} | ({} if now else dict.fromkeys("234", "saved\n"))
     assert stopped.stderr.endswith(" No pod is left.\n")
     assert (orders(market), len(market.pods)) == (3, 0)
     assert (row(run)["state"], row(run)["exit_code"]) == ("ended", 130)
 
 
 @pytest.mark.slow
-def test_stop_of_a_run_whose_process_has_died_says_what_is_lost(
-    market: Emulator, run: Run, tmp_path: Path
+def test_stop_of_a_dead_run_waits_for_no_pod_that_boots(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its pods are deleted, no item begins again, and what they had saved is said to be lost."""
-    process, name = live(tmp_path, "-d")
-    process.communicate(timeout=60)
-    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
-    wait_for(lambda: row(run)["state"] == "interrupted")
-    stopped = run("stop", name)
-    assert "has died: what its items had saved is lost" in stopped.stderr
-    assert "Of 5 items, 1 failed, 4 without a result. " in stopped.stderr
-    assert (orders(market), len(market.pods), row(run)["state"]) == (3, 0, "ended")
+    """Who has started it is told that its pods may be billed, and `stop` deletes them at once."""
+    with Emulator(boot_seconds=600, delete_seconds=0) as emulator:
+        name_api(emulator, monkeypatch)
+        process = command("run", "-d", *BOUNDED, *each("x", "y"), "--", "true")
+        wait_for(lambda: len(emulator.pods) == 2)
+        os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+        _, err = process.communicate(timeout=60)
+        assert (process.returncode, "has died, and its pods may be billed" in err) == (1, True), err
+        stopped = run("stop", row(run)["name"])
+        assert (stopped.exit_code, emulator.pods) == (0, {}), stopped.stderr
 
 
 @pytest.mark.slow

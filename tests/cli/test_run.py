@@ -122,11 +122,22 @@ def test_a_disk_is_where_the_command_is_told(market: Emulator, run: Run) -> None
 def test_refusals_for_one_reason_are_one_line(
     market: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Five offers above the limit per hour are told once, and at the end."""
+    """Five offers above the limit per hour are told once, and at the end, and not as a limit of the run."""
     monkeypatch.setenv("PRIMEPODS_MAX_HOURLY", "0.1")
     result = run("run", *OPTIONS, "--", "true")
     assert (result.exit_code, len(market.pods)) == (5, 0)
     assert result.stderr.count("trying the next offer") == 1, result.stderr
+    *_, reason, verdict = result.stderr.splitlines()
+    assert "could exceed your limit of $0.10 an hour" in reason
+    assert "was near" not in verdict, result.stderr
+
+
+def test_warnings_fit_a_terminal(market: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their lines end between words, as those of other messages, and not where the terminal ends."""
+    monkeypatch.setenv("PRIMEPODS_MAX_HOURLY", "0.1")
+    shown = in_terminal(monkeypatch, "run", *OPTIONS, "--", "true")[1]
+    assert "trying the next offer" in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 80, shown
 
 
 def test_a_run_in_a_terminal_has_a_live_line(monkeypatch: pytest.MonkeyPatch) -> None:

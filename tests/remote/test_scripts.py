@@ -378,6 +378,25 @@ def test_a_download_is_the_file_of_that_name(shell: Shell) -> None:
         assert content.read() == b"\\101"
 
 
+@pytest.mark.parametrize("kind", ["file", "folder", "rounded"])
+def test_what_a_command_has_made_comes(shell: Shell, kind: str) -> None:
+    """Also a new link to what is older, times in whole seconds, and without GNU's tar."""
+    began, made = shell.home / "began", shell.home / "made"
+    began.touch()
+    if kind == "rounded":
+        made.touch()
+        os.utime(began, ns=(0, made.stat().st_ctime_ns + 1))
+        shell.wrap("stat", "echo 2026-01-01 00:00:00.000000000 +0000; exit")
+    else:
+        made.symlink_to(__file__ if kind == "file" else Path(__file__).parent)
+    done = shell.run(download_script("made", since="began"))
+    assert done.returncode == 0, done.stderr
+    name = "." if kind == "folder" else "./made"
+    with tarfile.open(fileobj=io.BytesIO(done.stdout.split(b"\n", 2)[2])) as archive:
+        assert archive.getnames()[0] == name
+        assert all(member.isfile() for member in archive if member.name.endswith(("made", ".py")))
+
+
 def test_messages_of_tar_are_in_english(shell: Shell) -> None:
     """Whatever the language of the image: the client knows the one about a file that grew."""
     (shell.home / "folder").mkdir()

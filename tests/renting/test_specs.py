@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primepods import Offer, PodSpec, Prices, SpecRange
+from primepods.specs import PodChanges
 from tests.renting.api import spec
 
 RANGED = SpecRange(min_count=50, default_count=100, max_count=200, step=10)
@@ -52,6 +53,12 @@ def test_an_offer_is_echoed() -> None:
         memory=64,
         max_price=1.9,
     )
+
+
+def test_any_field_that_does_not_name_the_offer_can_be_changed() -> None:
+    """Type checkers know the arguments of `from_offer` from the names in a table of their own."""
+    fields = {field.name for field in attrs.fields(PodSpec)}
+    assert {*PodChanges.__annotations__} == fields - {"cloud_id", "gpu_type", "socket", "provider"}
 
 
 def test_changes_win() -> None:

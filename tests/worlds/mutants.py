@@ -232,7 +232,7 @@ MUTANTS: Final = (
         "tests/renting/test_identity.py::test_the_twin_behind_a_list_that_fails_stays_in_the_file[True]",
     ),
     Mutant(
-        "remote/options.py",
+        "remote/ssh_options.py",
         "            env=environment_without_key(),\n",
         "",
         "The ssh that is asked for its keys has the API key in its environment.",

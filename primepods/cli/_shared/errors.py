@@ -127,7 +127,7 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"`(?:PodSpec\.)?max_price`", "--max-price"),
         (r"( and set PRIME_API_KEY\.)$", r"\1 Without an account, see `primepods demo`."),
         # Delete technical details.
-        (r"^\[Errno -?\d+\] ", ""),
+        (r"(?:^|(?<=: ))\[Errno -?\d+\] ", ""),
         (r"\b(?:Client|Server)\w+Error: | ssl:default| \[(?:Connect call failed|Multiple exc).*?\)\]", ""),
         # Delete a repeated cause: "reset (3 attempts; the previous attempt failed with reset)".
         (
@@ -237,4 +237,7 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError, ValueError):
             text = reword_for_shell(self.format(record))
-            write(f"{_shorten_ids(text) if record.levelno >= logging.WARNING else text}\n", err=True)
+            if record.levelno < logging.WARNING or record.exc_info:
+                write(f"{text}\n", err=True)
+            else:
+                print_info(_shorten_ids(text))

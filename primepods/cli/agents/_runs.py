@@ -32,8 +32,8 @@ from primepods.runs import (
     Reservation,
     Run,
     RunRecord,
-    leased_name,
     list_runs,
+    read_leases,
     start_process,
     stop_run,
 )
@@ -144,7 +144,8 @@ class AgentRuns:
                 self._stopped.add(run.name)
             await wait_for_run(run, MAX_WAIT, lambda record: record.exit_code is not None)
             if run.state == "ended" and run.may_have_pod:
-                name = leased_name(str(run.record.lease_file))
+                lease = read_leases(run).get(str(run.record.lease_file))
+                name = None if lease is None else lease.name
                 # By its name, too: an order may have several pods, or another id than the run has seen.
                 found = tuple(
                     primepods.OrphanedPod(name=name, pod_id=pod_id, price_hr=None, created_at=None)

@@ -87,8 +87,9 @@ def run_in_background(api: Api, run: Run, variables: dict[str, str]) -> NoReturn
         # Ctrl-C has ended the generator: show all messages again, since the last ones may be new.
         next(show(run, only_messages=True))
     record, command = run.reload(), api.command.rpartition(" ")[0]
-    if process.returncode is not None and record.exit_code is None and record.lease_file is not None:
-        problem = f"the process of {run.name} has died, and its pod may be billed"
+    has_ordered = record.lease_file is not None or run.may_have_pod
+    if process.returncode is not None and record.exit_code is None and has_ordered:
+        problem = f"the process of {run.name} has died, and its pod{'s' * (record.pods > 1)} may be billed"
         raise CommandError(f"{problem}. To take over the run, run `{command} attach {run.name}`")
     if process.returncode is not None and record.exit_code is None and record.job is None:
         run.remove()

@@ -38,6 +38,7 @@ class RunRow:
     name: str
     state: str
     pod: str | None
+    pods: tuple[str, ...] = ()
     since: datetime
     held_until: datetime | None = None
     spent: float
@@ -52,12 +53,18 @@ class RunRow:
 
 
 def _row(run: Run) -> RunRow:
+    from primepods.runs import read_leases
+
     record, state = run.record, run.state
+    pods = [record.pod_id]
+    if record.pods:
+        pods = [lease.pod_id for lease in read_leases(run).values()]
     until = None if state == "ended" else record.held_until
     return RunRow(
         name=run.name,
         state=state,
         pod=record.pod_id,
+        pods=tuple(filter(None, pods)),
         since=datetime.fromtimestamp(record.began_at, UTC),
         held_until=None if until is None else datetime.fromtimestamp(until, UTC),
         spent=round(run.cost(), 4),
@@ -84,7 +91,7 @@ _RUNS = ModelTable[RunRow](
         Column("NAME", min_width=12): lambda row: row.name,
         Column("STATE", min_width=8): _state_cell,
         Column("EXIT", right=True): lambda row: "" if row.exit_code is None else str(row.exit_code),
-        Column("POD", rank=2): lambda row: row.pod or "",
+        Column("POD", rank=2): lambda row: row.pod or (count(row.pods, "pod") if row.pods else ""),
         Column("SINCE", right=True): lambda row: short_age(row.since),
         Column("SPENT", right=True): lambda row: money(row.spent),
         Column("COMMAND", min_width=8, rank=1): lambda row: row.command,
@@ -230,7 +237,6 @@ def stop(
       its job was lost              SIGTERM    fetched            deleted
       a result is missing           -          tried each minute  held
       pod out of reach              may run    tried once         deleted
-      its process died, --each      lost       not fetched        deleted
       --now, second Ctrl-C          lost       not fetched        deleted at once
 
     Before SIGKILL, the command has half of --wind-down. A pod is held until the limit, or for --hold (10m

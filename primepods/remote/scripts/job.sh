@@ -158,6 +158,7 @@ primepods_follow() {
     if [ "$primepods_sent" -gt 0 ]; then primepods_idle=0; continue; fi
     if [ -n "$primepods_last$primepods_once" ]; then break; fi
     primepods_check_connection
+    # Without output for five seconds, look for it each second only.
     if [ "$primepods_idle" -lt 25 ]; then primepods_nap 0.2; else primepods_nap 1; fi
     primepods_idle=$((primepods_idle + 1))
   done
