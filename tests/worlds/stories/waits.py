@@ -52,17 +52,20 @@ async def story(world: World) -> None:
     clients = [ann.client]
     ann.renew()
     clients.append(ann.client)
-    calm_at, waits = now() + quiet, []
+    closed, calm_at, waits = list[primepods.AsyncClient](), now() + quiet, []
     for number in range(world.choose("waits", 1, 4)):
         first = world.choose("first", *range(len(fates)))
         some = dict([*fates.items()][first : first + world.choose("of", 1, 2)])
-        wait = _Wait(world, world.choose("client", *clients), world.choose("kind", *_KINDS), some, calm_at)
+        wait = _Wait(
+            world, world.choose("client", *clients), world.choose("kind", *_KINDS), some, closed, calm_at
+        )
         waits.append(ann.start(f"wait {number}", wait.run))
         if world.choose("cancel", 0, 0, 1):
             loop.call_later(world.moment("cancel", 100), waits[-1].cancel, "as planned")
         await world.sleep(world.moment("pause", 60))
     if world.happens("close"):
         await world.sleep(world.moment("close", 60))
+        closed.append(clients[0])
         await ann.run("close", clients[0].aclose)
     await asyncio.wait(waits)
     await ann.run("close", clients[0].aclose)
@@ -79,6 +82,7 @@ class _Wait:
     client: primepods.AsyncClient
     kind: str
     fates: dict[str, _Fate]
+    closed: list[primepods.AsyncClient]
     calm_at: float
     last: dict[str, PodStatus | None] = attrs.field(factory=dict)
 
@@ -97,7 +101,7 @@ class _Wait:
         except WaitTimeoutError as error:
             is_right = math.isclose(now(), began + timeout) and bool(error.pending)
         except ClientClosedError:
-            is_right = repr(self.client).endswith(" closed>")
+            is_right = self.client in self.closed
         except asyncio.CancelledError as error:
             is_right = error.args == ("as planned",)
         else:
