@@ -29,7 +29,7 @@ from ..errors import (
 )
 from .error_body import read_error, scrub_value
 from .remedies import MISSING_POD, remedy_for, server_failure_remedy
-from .request import Request
+from .request import PODS, Request
 from .transient import is_transient
 
 _MAX_EXCERPT_LENGTH: Final = 200
@@ -142,13 +142,13 @@ def _build_error(
     return error_class(f"{request.method} {request.path}: {phrase}: {body.message} {remedy}", **fields)
 
 
-def missing_row_error(method: str, path: str, pod_id: str) -> NotFoundError:
-    """Build the error for a pod that has no row in a successful response."""
-    message = f"The response has no row for pod {pod_id!r}."
+def missing_row_error(pod_id: str) -> NotFoundError:
+    """Build the error for a pod that has no row in a successful response about statuses."""
+    path, message = f"{PODS}/status", f"The response has no row for pod {pod_id!r}."
     return NotFoundError(
-        f"{method} {path}: {message} {MISSING_POD}",
+        f"GET {path}: {message} {MISSING_POD}",
         status_code=404,
-        method=method,
+        method="GET",
         path=path,
         message=message,
     )

@@ -257,9 +257,14 @@ class LeaseSupervisor:
         return self._task
 
     @property
+    def has_pod(self) -> bool:
+        """Whether a pod is or was ready, and is not released yet."""
+        return self.is_open and self._has_entered.is_set()
+
+    @property
     def is_ready(self) -> bool:
         """Whether a pod is ready, and the lease is not ending."""
-        return self.is_open and self._has_entered.is_set() and not self.is_ending
+        return self.has_pod and not self.is_ending
 
     @property
     def is_open(self) -> bool:

@@ -115,7 +115,7 @@ class Output:
         self._echo = None if capture else echo(stream)
 
     async def add(self, piece: bytes) -> None:
-        self.tail.add(piece)
+        await self.tail.add(piece)
         if self._echo is not None:
             await self._echo(piece)
         if self._on_line is not None:

@@ -56,7 +56,7 @@ class _Copy:
         write: Callable[[BinaryIO], object],
         read_output: ReadOutput | None = None,
     ) -> None:
-        sinks: dict[Stream, Sink] = {"stderr": self._stderr.receive}
+        sinks: dict[Stream, Sink] = {"stderr": self._stderr.add}
         if session.raw_stdout is None:
             sinks["stdout"] = drop
         on_progress = self._on_progress or bool

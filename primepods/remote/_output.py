@@ -130,15 +130,12 @@ class Tail:
         """Whether the start of the output is missing."""
         return self._total > self.limit
 
-    def add(self, data: bytes) -> None:
+    async def add(self, data: bytes) -> None:
+        """Add output, as a sink of a session."""
         self._kept += data
         self._total += len(data)
         if len(self._kept) > 2 * self.limit:
             del self._kept[: -self.limit]
-
-    async def receive(self, data: bytes) -> None:
-        """Add output, as a sink of a session."""
-        self.add(data)
 
     def text(self) -> str:
         return self._kept[-self.limit :].decode(errors="replace")

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -22,7 +22,7 @@ from typing import Final
 import attrs
 
 from .._utils.arguments import check_strings
-from .._utils.files import lock_file
+from .._utils.files import locked_file
 from .._utils.text import quote
 from ..errors import ConfigError
 from ..models import Pod
@@ -313,19 +313,14 @@ def _locked() -> Generator[None]:
 
     On Windows, nothing is locked.
     """
-    try:
-        hosts_file().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = lock_file(_lock_path(), attempts=_LOCK_ATTEMPTS)
-    except OSError as exc:
-        raise ConfigError(
-            f"{_lock_path()} cannot be opened or locked: {exc.strerror}. Check the owner of ~/.ssh and of "
-            "this file, and whether its file system has locks."
-        ) from None
-    try:
-        # The lock is worthless if the file was removed after it was opened.
-        if descriptor < 0 or os.fstat(descriptor).st_nlink == 0:
-            raise ConfigError("Another process is changing ~/.ssh/config. Try again.")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked_file(_lock_path(), attempts=_LOCK_ATTEMPTS))
+        except BlockingIOError:
+            raise ConfigError("Another process is changing ~/.ssh/config. Try again.") from None
+        except OSError as exc:
+            raise ConfigError(
+                f"{_lock_path()} cannot be opened or locked: {exc.strerror}. Check the owner of ~/.ssh and "
+                "of this file, and whether its file system has locks."
+            ) from None
         yield
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)

@@ -105,7 +105,7 @@ def _parse_fields(text: str) -> dict[str, str]:
     fields: dict[str, str] = {}
     while data:
         length, _, _ = data.partition(b" ")
-        end = int(length) if length.isdigit() and len(length) < len(str(_MAX_HEADER)) + 1 else 0
+        end = int(length) if length.isdigit() and len(length) <= len(str(_MAX_HEADER)) else 0
         line = data[len(length) + 1 : end - 1]
         if not 0 < end <= len(data) or b"=" not in line:
             raise TransferError("The pod sent an extended header that cannot be read.")

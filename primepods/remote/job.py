@@ -322,7 +322,7 @@ async def run_script(
                 raise
             stdout, stderr = Tail(_MAX_OUTPUT), Tail(_MAX_OUTPUT)
             # The script goes on without its connection: a cancelled call does not wait for its end.
-            await exchange(session, script, bool, {"stdout": stdout.receive, "stderr": stderr.receive})
+            await exchange(session, script, bool, {"stdout": stdout.add, "stderr": stderr.add})
         if session.stderr.exit_code is not None:
             return session.stderr.exit_code, stdout.text(), clip(one_line(stderr.text()), 500)
         await connection.note_loss()

@@ -246,7 +246,8 @@ class AsyncDisks:
                 if not has_ended and not (status and status.is_ending):
                     users.append(pod_id)
         if users:
-            path, message = item_path(disk.id, DISKS), f"the disk is attached to {', '.join(users)}"
+            path = item_path(disk.id, DISKS)
+            message = f"the disk is attached to {', '.join(users)}"
             raise ConflictError(
                 f"DELETE {path} was not sent: {message}. Delete the pod or cluster first.",
                 status_code=409,

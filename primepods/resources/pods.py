@@ -235,7 +235,7 @@ class AsyncPods:
         pod_id = check_pod_id(pod_id)
         row = await self._statuses.read_one(pod_id)
         if row is None:
-            raise missing_row_error("GET", f"{PODS}/status", pod_id)
+            raise missing_row_error(pod_id)
         return row
 
     @as_operation("pods.statuses")

@@ -218,13 +218,13 @@ class EachRunner(Runner):
     def _is_ending(self) -> bool:
         return self._is_stopping or self._is_limit_near
 
-    def _note_interruption(self) -> None:
+    def _note_interruption(self, work: asyncio.Task[int]) -> None:
         """Let the items at work end, or cancel the pool, which then deletes its pods."""
         # The leases of a dead process must be taken over before their pods can go.
-        if self._working is None or self.must_take_over or (self.interruptions.count == 1 and self._at_work):
+        if self.must_take_over or (self.interruptions.count == 1 and self._at_work):
             return
         self._host.info("Interrupted: deleting all pods, and waiting until they are confirmed gone")
-        self._working.cancel()
+        work.cancel()
 
     @property
     def _left(self) -> list[int]:

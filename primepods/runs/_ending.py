@@ -138,15 +138,16 @@ class RunInterruptions:
         phrase: What it was, for the verdict.
         count: How many were counted.
         is_from_stop: Whether `primepods stop` waits for the end.
+        on_change: Called after each change of the count.
     """
 
-    def __init__(self, on_change: Callable[[], object]) -> None:
+    def __init__(self) -> None:
         self.requested: asyncio.Event = asyncio.Event()
         self.exit_code: int = INTERRUPTED
         self.phrase: str = "it was stopped"
         self.count: int = 0
         self.is_from_stop: bool = False
-        self._on_change = on_change
+        self.on_change: Callable[[], object] = lambda: None
         self._last_at = float("-inf")
         self._last_number: int | None = None
 
@@ -173,7 +174,7 @@ class RunInterruptions:
     def _count(self, count: int) -> None:
         self.count = count
         self.requested.set()
-        self._on_change()
+        self.on_change()
 
     @contextmanager
     def handled(self, is_holding: Callable[[], bool]) -> Generator[None]:

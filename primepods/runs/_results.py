@@ -90,13 +90,16 @@ class Results:
             for item in self.items:
                 await self._fetch(pod, item, is_early=True)
 
-    async def fetch(self, pod: AsyncLeasedPod, command: CommandEnd | None, *, may_hold: bool) -> None:
+    async def fetch(
+        self, pod: AsyncLeasedPod, command: CommandEnd | None, *, may_hold: bool, hold_after: float
+    ) -> None:
         """Fetch the results; if one is missing, hold the pod and try again.
 
         Args:
             pod: The pod.
             command: How the command ended by itself; ``None`` if it did not.
             may_hold: Whether to hold the pod while a result is missing.
+            hold_after: Seconds in which the pod may turn out to be lost, so that it is not yet held.
         """
         for item in self.items:
             item.is_missing = True
@@ -110,6 +113,8 @@ class Results:
             if time.monotonic() - self.reached_at >= self._run.record.reconnect:
                 self._host.problem("the pod is not held, since it cannot be reached")
                 break
+            if not pause and self._run.record.hold != 0:
+                await asyncio.sleep(hold_after)
             pause = pause or self._begin_hold(pod, command)
             left = (self._run.record.held_until or 0.0) - time.time()
             if left <= 0:

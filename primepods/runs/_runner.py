@@ -23,12 +23,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._utils.money import money
 from ..errors import BudgetExceededError, NotFoundError, PodFailedError, PrimePodsError
-from ..models import PodChange
+from ..models import PodChange, PodStatus
 from ..remote import SSHOptions, Watchdog
 from ..specs import PodSpec
 from ._ending import Reason, RunInterruptions, verdict_of
@@ -58,16 +59,12 @@ class Runner:
     def __init__(self, host: RunHost, run: Run, variables: dict[str, str]) -> None:
         self._host = host
         self._run = run
-        self.interruptions: RunInterruptions = RunInterruptions(self._note_interruption)
+        self.interruptions: RunInterruptions = RunInterruptions()
         self._work = Work(host, run, variables, self.interruptions)
-        self._working: asyncio.Task[int] | None = None
-        self._has_pod = False
-        """Whether the block of the lease runs."""
         self.must_take_over: bool = run.record.lease_file is not None
         """Whether the lease of a dead process is neither taken over nor known to be gone."""
         self._lease: LeaseSupervisor | None = None
         """The last lease."""
-        self._last_stage: object = None
 
     @property
     def _record(self) -> RunRecord:
@@ -80,7 +77,8 @@ class Runner:
     async def execute(self, client: AsyncClient) -> int:
         """Execute the run, and return its exit code; a cancellation counts as Ctrl-C."""
         with self.interruptions.handled(lambda: self._is_holding):
-            work = self._working = asyncio.create_task(self._rent_and_restart(client))
+            work = asyncio.create_task(self._rent_and_restart(client))
+            self.interruptions.on_change = partial(self._note_interruption, work)
             while not work.done():
                 try:
                     await asyncio.wait({work})
@@ -98,18 +96,17 @@ class Runner:
     def _is_stopping(self) -> bool:
         return self._record.is_stopping or self.interruptions.count > 0
 
-    def _note_interruption(self) -> None:
+    def _note_interruption(self, work: asyncio.Task[int]) -> None:
         """Let the work end, or cancel it: the lease then deletes the pod."""
-        work, is_first = self._working, self.interruptions.count == 1
-        if work is None:
-            return
+        is_first = self.interruptions.count == 1
+        has_pod = self._lease is not None and self._lease.has_pod
         # Before there is a job, there is nothing to fetch. A lease must be taken over before its pod can go.
-        is_in_order = self._has_pod or self._record.job is not None
+        is_in_order = has_pod or self._record.job is not None
         if self.must_take_over or (is_first and is_in_order and not self._is_holding):
             if self._work.outcome.reason is not None and not self._work.outcome.is_complete:
                 self._host.info("The run is ending already. Another interruption deletes the pod at once.")
             return
-        if is_first and not self._has_pod:
+        if is_first and not has_pod:
             self._host.info("Interrupted: deleting any ordered pod, and waiting until it is confirmed gone")
         work.cancel()
 
@@ -152,12 +149,11 @@ class Runner:
         spent_before = self._record.spent
         lease, is_taken_over = await self._make_lease(client)
         supervisor = self._lease = lease.supervisor
-        if self.interruptions.count > 1 and self._working is not None:
-            self._working.cancel()  # the lease then deletes the pod at once
+        if self.interruptions.count > 1 and (work := asyncio.current_task()) is not None:
+            work.cancel()  # the lease then deletes the pod at once
         pod: AsyncLeasedPod | None = None
         try:
             async with lease as pod:
-                self._has_pod = True
                 self._run.save(pod_id=pod.id, price_hr=pod.price_hr, was_ready=True)
                 if self._record.keep:
                     pod.keep()
@@ -193,7 +189,6 @@ class Runner:
             raise
         finally:
             self._host.waiting("")
-            self._has_pod = False
             if supervisor.disk_note is not None:
                 self._host.info(supervisor.disk_note)
             # After a release error, the next process takes over the lease, which counts its last pod's cost.
@@ -318,15 +313,11 @@ class Runner:
         if change.pod_id != self._record.pod_id:
             self._run.save(pod_id=change.pod_id)
         status = change.after
-        stage: object = None
-        if status is not None:
-            stage = (change.pod_id, status.status, status.installation_status, status.is_ready)
-            if stage != self._last_stage:
-                condition = (
-                    "logging in" if status.is_ready else str(status).partition(": ")[2].partition(" · ")[0]
-                )
-                self._host.waiting(f"{short_id(status.pod_id)}: {condition}")
-        self._last_stage = stage
+        if status is not None and _stage(status) != _stage(change.before):
+            condition = (
+                "logging in" if status.is_ready else str(status).partition(": ")[2].partition(" · ")[0]
+            )
+            self._host.waiting(f"{short_id(status.pod_id)}: {condition}")
         if self._is_stopping and not self._record.was_ready:
             # End the lease now: no command has begun, and until the pod is ready, it would only be billed.
             raise RunError("stopped", INTERRUPTED)
@@ -336,6 +327,11 @@ class Runner:
         if self._lease is None and self._record.result is None:
             return ""
         return verdict_of(self._run, self._work, self._lease, self.interruptions, exit_code)
+
+
+def _stage(status: PodStatus | None) -> object:
+    """Return the part of a status that is shown."""
+    return status and (status.status, status.installation_status, status.is_ready)
 
 
 def _limits_text(record: RunRecord) -> str:

@@ -174,13 +174,12 @@ class Work:
         try:
             if record.ending is None:
                 await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
-                if working.done() and isinstance(
-                    working.exception(), ConnectionLostError | JobError | LoginError
-                ):
-                    # Of a lost pod, connection and job may end before the API shows the loss.
+                if working.done() and isinstance(working.exception(), ConnectionLostError | LoginError):
+                    # Of a lost pod, the connection may end before the API shows the loss.
                     others = [task for task in reasons if task is not working]
-                    timeout = 2 * LOSS_CHECK_FACTOR * record.lease["interval"]
-                    await asyncio.wait(others, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait(
+                        others, timeout=self._loss_timeout, return_when=asyncio.FIRST_COMPLETED
+                    )
                     if lost.done():
                         del reasons[working]
             if lease.is_ending:
@@ -192,13 +191,21 @@ class Work:
                 else Reason[record.ending]
             )
             self.outcome.results.reached_at = time.monotonic()
+            # A pod whose job was lost may be gone; otherwise, leave half of the time for the results.
+            timeout = _FETCH_LOGIN_TIMEOUT if self.outcome.reason is Reason.COMMAND_ENDED else math.inf
             if pod.seconds_left is not None:
-                # Leave the other half of the time for the results.
-                for remote in (pod, *nodes):
-                    limit_logins(remote, max(pod.seconds_left // 2, MIN_LOGIN_TIMEOUT))
+                timeout = min(timeout, max(pod.seconds_left // 2, MIN_LOGIN_TIMEOUT))
+            for remote in (pod, *nodes):
+                limit_logins(remote, timeout)
             return await self._end(pod, jobs, working, lost)
         finally:
             await _cancel([*reasons, *self._early_fetches])
+
+    @property
+    def _loss_timeout(self) -> float:
+        """Seconds within which the API shows the loss of a pod."""
+        interval: float = self._run.record.lease["interval"]
+        return 2 * LOSS_CHECK_FACTOR * interval
 
     def show_pod(self, begin: str, pod: AsyncLeasedPod) -> None:
         """Show a pod that is ready; ``begin`` says since when."""
@@ -280,7 +287,11 @@ class Work:
         limit_logins(pod, _FETCH_LOGIN_TIMEOUT)
         outcome = self.outcome
         command = outcome.command if outcome.reason is Reason.COMMAND_ENDED else None
-        fetching = asyncio.create_task(outcome.results.fetch(pod, command, may_hold=may_hold))
+        # Of a lost pod, the job may end before the API shows the loss.
+        hold_after = self._loss_timeout if outcome.reason is Reason.JOB_LOST else 0.0
+        fetching = asyncio.create_task(
+            outcome.results.fetch(pod, command, may_hold=may_hold, hold_after=hold_after)
+        )
         try:
             await asyncio.wait({fetching, lost}, return_when=asyncio.FIRST_COMPLETED)
             if not fetching.done() and lost.result().may_answer:

@@ -15,8 +15,10 @@ from ..models import Page, PodChange
 from ..pagination import AsyncPager
 from ..waiting.watch import AsyncWatch
 from ._call import BlockingCall
+from ._delegate import Delegate
 from ._portal import Portal
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -87,12 +89,11 @@ class Stream(Iterator[T]):
                 self._run(self._source.aclose)
 
 
-class _Iterated:
+class _Iterated(Delegate[A]):
     """Base class of blocking counterparts of what is iterated over."""
 
-    def __init__(self, portal: Portal, wrapped: object) -> None:
-        self._portal = portal
-        self._wrapped = wrapped
+    def __init__(self, portal: Portal, wrapped: A) -> None:
+        super().__init__(portal, wrapped)
         self._streams = Streams(portal)
 
     def close(self) -> None:
@@ -110,10 +111,10 @@ class _Iterated:
         self.close()
 
     def __repr__(self) -> str:
-        return blocking_repr(self._wrapped)
+        return blocking_repr(self._async)
 
 
-class Pager(_Iterated, Generic[T]):
+class Pager(_Iterated[AsyncPager[T]], Generic[T]):
     """A list, read page by page as it is iterated. Each iteration reads it again.
 
     ``for item in pager`` yields each item once; ``pager.pages()`` yields the items in :class:`Page`
@@ -122,16 +123,12 @@ class Pager(_Iterated, Generic[T]):
     error again. Leaving the loop early leaks nothing; ``with pager:`` makes the cleanup immediate.
     """
 
-    def __init__(self, portal: Portal, pager: AsyncPager[T]) -> None:
-        super().__init__(portal, pager)
-        self._pager = pager
-
     def __iter__(self) -> ClosableIterator[T]:
-        return self._streams.iterate(self._pager.pages(), flatten=True)
+        return self._streams.iterate(self._async.pages(), flatten=True)
 
     def pages(self) -> ClosableIterator[Page[T]]:
         """Return an iterator over the same items, page by page; the size of the pages varies."""
-        return self._streams.iterate(self._pager.pages())
+        return self._streams.iterate(self._async.pages())
 
     def collect(self) -> tuple[list[T], PrimePodsError | None]:
         """Read all pages; return the items, and the error if not all could be read.
@@ -141,7 +138,7 @@ class Pager(_Iterated, Generic[T]):
         Returns:
             The items that could be read, and the error; ``None`` if the items are complete.
         """
-        return self._portal.call(self._pager.collect)
+        return self._portal.call(self._async.collect)
 
     def find(self, predicate: Callable[[T], bool]) -> tuple[list[T], ProtocolError | None]:
         """Return the items for which ``predicate`` holds, even if other rows cannot be read.
@@ -156,11 +153,11 @@ class Pager(_Iterated, Generic[T]):
             PrimePodsError: The list could not be read to the end.
         """
         # Fetch all items: `predicate` runs in the calling thread, since it may call the client.
-        items, error = self._portal.call(self._pager.find, lambda _: True)
+        items, error = self._portal.call(self._async.find, lambda _: True)
         return [item for item in items if predicate(item)], error
 
 
-class Watch(_Iterated):
+class Watch(_Iterated[AsyncWatch]):
     """The changes of pods as they happen: ``for change in client.pods.watch(ids)``.
 
     Yields a :class:`PodChange` for the first state of every pod, then for its changes. A slow consumer gets
@@ -169,9 +166,5 @@ class Watch(_Iterated):
     the loop early leaks nothing; ``with`` makes the cleanup immediate.
     """
 
-    def __init__(self, portal: Portal, watch: AsyncWatch) -> None:
-        super().__init__(portal, watch)
-        self._watch = watch
-
     def __iter__(self) -> ClosableIterator[PodChange]:
-        return self._streams.iterate(aiter(self._watch))
+        return self._streams.iterate(aiter(self._async))

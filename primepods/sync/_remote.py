@@ -14,7 +14,7 @@ from ._portal import Portal
 
 P = ParamSpec("P")
 R = TypeVar("R")
-A = TypeVar("A")
+A = TypeVar("A", bound=AsyncForward | AsyncJob)
 
 
 class JobOutput(Stream[OutputLine]):
@@ -52,6 +52,7 @@ class _PartOfRemote(Delegate[A]):
     def __init__(self, portal: Portal, wrapped: A, call: Callable[..., Any]) -> None:
         super().__init__(portal, wrapped)
         self._call_remote = call
+        self.pod_id: str = wrapped.pod_id
 
     def _call(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
         # On a leased pod, the end of the lease's budget ends the call.
@@ -75,7 +76,6 @@ class Job(_PartOfRemote[AsyncJob]):
 
     def __init__(self, portal: Portal, job: AsyncJob, call: Callable[..., Any]) -> None:
         super().__init__(portal, job, call)
-        self.pod_id: str = job.pod_id
         self.name: str = job.name
 
     @like(AsyncJob.output)
@@ -94,10 +94,6 @@ class Forward(_PartOfRemote[AsyncForward]):
     Attributes:
         pod_id: The pod's id.
     """
-
-    def __init__(self, portal: Portal, forward: AsyncForward, call: Callable[..., Any]) -> None:
-        super().__init__(portal, forward, call)
-        self.pod_id: str = forward.pod_id
 
     @property
     def local_ports(self) -> tuple[int, ...]:

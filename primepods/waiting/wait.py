@@ -9,7 +9,6 @@ from typing import Final
 
 import attrs
 
-from .._http.request import PODS
 from .._http.response import missing_row_error
 from .._utils.money import money
 from .._utils.text import one_line
@@ -94,7 +93,7 @@ class Wait:
             # A response after the grace period decides, even if it shows no change.
             pod.notify_on_next_response(subscription)
         elif never_appeared:
-            raise missing_row_error("GET", f"{PODS}/status", pod_id)
+            raise missing_row_error(pod_id)
         elif is_over(status):
             raise _pod_failed_error(subscription, pod_id)
 

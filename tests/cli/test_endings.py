@@ -353,6 +353,17 @@ def test_a_job_that_is_lost_before_the_loss_of_its_pod_is_seen(market: Emulator,
     assert ": the pod was lost, " in err.splitlines()[-1], err  # its exit code may have been read before
 
 
+def test_the_results_of_a_lost_job_are_fetched_before_its_pod_may_go(
+    market: Emulator, tmp_path: Path
+) -> None:
+    """They do not wait until the API would show the loss of the pod, too."""
+    life = live(tmp_path, "--interval", "6s")
+    life.kill_supervisor()
+    wait_for(Path("results/out").exists)
+    _, err = life.process.communicate(timeout=60)
+    assert (life.process.returncode, list(market.pods)) == (4, []), err
+
+
 def test_a_pod_that_is_lost_while_it_gets_the_uploads_is_lost(market: Emulator, tmp_path: Path) -> None:
     """The connection ends before the API shows the loss: that is not a pod out of reach."""
     cut = f"""echo >>n; [ "$(wc -l <n)" -ge 2 ] && {{

@@ -110,11 +110,11 @@ def test_long_lines_are_split_between_characters() -> None:
 
 
 @hypothesis.given(st.lists(st.binary(max_size=40), max_size=30))
-def test_a_tail_is_the_end(data: list[bytes]) -> None:
+async def test_a_tail_is_the_end(data: list[bytes]) -> None:
     """And says whether there was more."""
     tail = Tail(25)
     for piece in data:
-        tail.add(piece)
+        await tail.add(piece)
     whole = b"".join(data)
     assert tail.text() == whole[-25:].decode(errors="replace")
     assert tail.is_truncated == (len(whole) > 25)

@@ -528,9 +528,9 @@ MUTANTS: Final = (
         "tests/cli/test_ssh_config.py::test_a_config_elsewhere",
     ),
     Mutant(
-        "remote/_ssh_config.py",
-        "if descriptor < 0 or os.fstat(descriptor).st_nlink == 0:",
-        "if descriptor < 0:",
+        "_utils/files.py",
+        "if os.fstat(descriptor).st_nlink > 0:",
+        "if True:",
         "A process that waited for the lock while it was removed writes the ssh hosts at the same time.",
         "tests/cli/test_ssh_config.py::test_a_removed_lock_protects_nothing",
     ),

@@ -1,4 +1,4 @@
-"""Cost of pods and disks, as pure functions."""
+"""Cost of a pod, of a time at a price, and when funds are used up, as pure functions."""
 
 from __future__ import annotations
 
