@@ -197,7 +197,7 @@ class JobLines:
 
 def missing_job_error(pod_id: str, name: str, others: list[str]) -> JobError:
     names = ", ".join(sorted(others)[:_MAX_NAMED])
-    there = f"It has: {names}." if others else "It has none."
+    there = f"only {names}" if others else "nor any other"
     if len(others) > _MAX_NAMED:
-        there = f"It has {len(others):,} jobs, such as {names}."
-    return JobError(f"Pod {pod_id} has no job {name}. {there}", pod_id=pod_id, name=name)
+        there = f"only {len(others):,} others, such as {names}"
+    return JobError(f"Pod {pod_id} has no job {name!r}, {there}.", pod_id=pod_id, name=name)

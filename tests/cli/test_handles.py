@@ -78,6 +78,7 @@ def test_no_handle(api: Emulator, run: Run, handle: str) -> None:
         ("3fa", "a prefix of an id needs 4 characters or more"),
         ("nobody", "see `primepods list`, and `primepods history`"),
         ("job 17", "see `primepods list`, and `primepods history`"),
+        ("train-2*", "`primepods list`, `watch` and `delete` take a pattern as --name"),
     ],
 )
 def test_a_mistyped_name_fails_at_once(api: Emulator, run: Run, command: str, handle: str, hint: str) -> None:
@@ -93,6 +94,24 @@ def test_an_id_that_is_not_listed_is_waited_for(api: Emulator, run: Run) -> None
     result = run("wait", "cm4x7", "--timeout", "2s")
     assert result.exit_code == 3
     assert result.stderr.startswith("cm4x7 is not in the list of your pods; waiting for it to appear.\n")
+
+
+@pytest.mark.parametrize("command", [["exec"], ["delete", "--yes"]], ids=str)
+@pytest.mark.parametrize("handle", ["ru", "run-0y2", "run-0y2ahad5y6", "run-0y2ahad5y6-3n", "run-"])
+def test_the_beginning_of_a_runs_name(
+    api: Emulator, run: Run, command: list[str], handle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands on a pod take it, as `stop` does, unless several runs match; a deletion takes whole names."""
+    monkeypatch.setenv("PRIMEPODS_SSH_COMMAND", LOCAL_SSH)
+    pod = api.add_pod("run-0y2ahad5y6-3ngsn95xs1-x0yttt")
+    api.add_pod("run-0y3")
+    if handle == "run-":
+        api.add_pod("run-p6nhv1q2w3-4ngsn95xs1")
+    result = run(*command, handle, *(["--", "true"] if command == ["exec"] else []))
+    is_whole = handle == "run-0y2ahad5y6"
+    is_taken = is_whole or (command == ["exec"] and handle in {"ru", "run-0y2"})
+    assert (result.exit_code == 0) == is_taken, result.stderr
+    assert (pod in api.pods) == (command == ["exec"] or not is_whole)
 
 
 def test_a_chosen_name_never_stands_before_an_id(api: Emulator, run: Run) -> None:

@@ -247,18 +247,18 @@ async def test_a_second_stop_sends_no_second_sigterm(emulated: Pod) -> None:
 async def test_what_is_not_there_or_taken_is_told(emulated: Pod) -> None:
     """With what there is, and what to do."""
     remote = emulated.remote()
-    with pytest.raises(primepods.JobError, match=r"has no job train. It has none"):
+    with pytest.raises(primepods.JobError, match=r"has no job 'train', nor any other\."):
         await remote.job("train").state()
     job = await remote.start("printf half; sleep 60", name="train")
     for line in ("true", "sleep 60"):
         with pytest.raises(primepods.JobError, match=r"has another job train, which still runs .* or choose"):
             await remote.start(line, name="train")
     for call in (remote.job("tarin").state(), remote.job("tarin").wait(), remote.job("tarin").stop()):
-        with pytest.raises(primepods.JobError, match=r"no job tarin. It has: train."):
+        with pytest.raises(primepods.JobError, match=r"no job 'tarin', only train\."):
             await call
     for number in range(11):
         shutil.copytree(emulated.home / ".primepods/jobs/train", emulated.home / f".primepods/jobs/j{number}")
-    with pytest.raises(primepods.JobError, match="It has 12 jobs, such as j0, j1, j10, j2"):
+    with pytest.raises(primepods.JobError, match="only 12 others, such as j0, j1, j10, j2"):
         await remote.job("tarin").state()
     with pytest.raises(primepods.JobError, match="nowhere"):
         await remote.start("true", cwd="nowhere", name="other")

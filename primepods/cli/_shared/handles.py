@@ -23,6 +23,7 @@ MIN_PREFIX: Final = 4
 _WHOLE_ID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RUN: Final = re.compile(r".+-[0-9a-hjkmnp-tv-z]{10}")
 """Name of a run, with its random suffix. The names of its pods begin with it."""
+_POD_OF_RUN: Final = re.compile(rf"({_RUN.pattern})-[0-9a-hjkmnp-tv-z]{{10}}(-x[0-9a-z]+)?")
 _HELP: Final = f"A pod: its id, a prefix of its id ({MIN_PREFIX} characters or more), or its name or run"
 
 _Handles = typer.Argument(
@@ -76,15 +77,23 @@ class _Index(Generic[R]):
             if row.name:
                 self.ids_by_name[row.name].append(row.id)
 
-    def find(self, handle: str) -> list[R]:
-        """Return the row with this id; else those with this name or id prefix, else those of this run."""
+    def find(self, handle: str, *, takes_run_prefix: bool = False) -> list[R]:
+        """Return the row with this id; else those with this name or id prefix, else those of this run.
+
+        Args:
+            handle: The typed text.
+            takes_run_prefix: Whether the beginning of a run's name means the run.
+        """
         if handle in self._rows:
             return [self._rows[handle]]
         ids = list(self.ids_by_name.get(handle, ()))
         if len(handle) >= MIN_PREFIX:
             ids += [row_id for row_id in self._rows if row_id.startswith(handle)]
-        if not ids and _RUN.fullmatch(handle):
+        if not ids and (takes_run_prefix or _RUN.fullmatch(handle)):
             names = [name for name in self.ids_by_name if name.startswith(f"{handle}-")]
+            if takes_run_prefix:
+                found = map(_POD_OF_RUN.fullmatch, self.ids_by_name)
+                names = names or [pod[0] for pod in found if pod and pod[1].startswith(handle)]
             ids = [row_id for name in names for row_id in self.ids_by_name[name]]
             # A run that has started again on another pod means that one.
             ids = [row_id for row_id in ids if not getattr(self._rows[row_id], "has_ended", False)] or ids
@@ -113,8 +122,11 @@ def find_row(handle: str, rows: Iterable[R], kind: str, command: str) -> R:
 
 
 def resolve_handle(client: primepods.Client, handle: str, *, team: str | None = None) -> str:
-    """Return the id of a handle's pod; see :func:`resolve_handles`."""
-    return resolve_handles(client, [_reject_empty(handle)], team=team)[0]
+    """Return the id of a handle's pod, for commands that do not delete it; see :func:`resolve_handles`.
+
+    The beginning of a run's name means its pod.
+    """
+    return resolve_handles(client, [_reject_empty(handle)], team=team, takes_run_prefix=True)[0]
 
 
 def resolve_handles(
@@ -124,6 +136,7 @@ def resolve_handles(
     team: str | None = None,
     reports_unlisted: bool = False,
     is_strict: bool | None = None,
+    takes_run_prefix: bool = False,
 ) -> list[str]:
     """Return the ids of the handles' pods without duplicates; list the pods if a handle is not a whole id.
 
@@ -137,6 +150,7 @@ def resolve_handles(
             for these pods.
         is_strict: See :meth:`PodIndex.resolve`; by default, true only for a single handle, since an error
             about one handle would stop all.
+        takes_run_prefix: Whether the beginning of a run's name means the run's pod.
 
     Raises:
         CommandError: A handle is ambiguous, or matches no pod and is not accepted as an id.
@@ -148,7 +162,8 @@ def resolve_handles(
         return list(dict.fromkeys(handles))
     index = PodIndex.read(client, team=team)
     note_hosts(HostEntry.of(pod) for pod in index.pods.values() if pod.is_ready)
-    ids = index.resolve(handles, is_strict=len(handles) == 1 if is_strict is None else is_strict)
+    strict = len(handles) == 1 if is_strict is None else is_strict
+    ids = index.resolve(handles, is_strict=strict, takes_run_prefix=takes_run_prefix)
     if reports_unlisted:
         for pod_id in ids:
             if pod_id not in index:
@@ -196,7 +211,9 @@ class PodIndex:
     def __contains__(self, pod_id: object) -> bool:
         return pod_id in self._rows
 
-    def resolve(self, handles: Iterable[str], *, is_strict: bool = False) -> list[str]:
+    def resolve(
+        self, handles: Iterable[str], *, is_strict: bool = False, takes_run_prefix: bool = False
+    ) -> list[str]:
         """Return the ids of the handles' pods without duplicates.
 
         A handle that matches no listed pod is taken as an id if it can be one, since the list may not show a
@@ -205,16 +222,18 @@ class PodIndex:
         Args:
             handles: The typed texts.
             is_strict: Whether to reject a handle that matches no pod and does not look like a new id.
+            takes_run_prefix: Whether the beginning of a run's name means the run's pod.
         """
-        return list(dict.fromkeys(self._resolve(handle, is_strict=is_strict) for handle in handles))
+        options = {"is_strict": is_strict, "takes_run_prefix": takes_run_prefix}
+        return list(dict.fromkeys(self._resolve(handle, **options) for handle in handles))
 
-    def _resolve(self, handle: str, *, is_strict: bool) -> str:
+    def _resolve(self, handle: str, *, is_strict: bool, takes_run_prefix: bool) -> str:
         # An id means its pod, even if another pod has the id as its name.
         if handle in self._rows or _WHOLE_ID.fullmatch(handle):
             return handle
         if self._error is not None:
             raise self._error
-        candidates = self._team_index.find(handle)
+        candidates = self._team_index.find(handle, takes_run_prefix=takes_run_prefix)
         if len(candidates) > 1:
             # The line ends after some pods if there are very many.
             words = ", ".join(printable(f"{pod.id} ({pod.name or 'no name'})") for pod in candidates)
@@ -241,11 +260,14 @@ class PodIndex:
         similar = get_close_matches(handle, self._team_index.ids_by_name, n=3)
         is_short = len(handle) < MIN_PREFIX and any(pod_id.startswith(handle) for pod_id in self._rows)
         # A handle without a digit is rarely an id.
-        may_be_id = _can_be_id(handle) and any(map(str.isdecimal, handle))
+        is_pattern = bool(set(handle) & set("*?"))
+        may_be_id = _can_be_id(handle) and any(map(str.isdecimal, handle)) and not is_pattern
         if may_be_id and not similar and not is_short:
             return
         hint = SEE_LISTS
-        if similar:
+        if is_pattern:
+            hint = "`primepods list`, `watch` and `delete` take a pattern as --name"
+        elif similar:
             hint = f"did you mean {' or '.join(map(repr, similar))}? Otherwise, {hint}"
         elif is_short:
             hint = f"a prefix of an id needs {MIN_PREFIX} characters or more; {hint}"
