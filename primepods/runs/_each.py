@@ -308,10 +308,11 @@ class EachRunner(Runner):
         try:
             async with lease as pod:
                 left = {f"{self._run.name}-{number}": number for number in self._left}
-                names = [job.name.rpartition("-") for job in await pod.jobs() if self._run.name in job.name]
-                # The results of the earlier ones were fetched before the last one began.
-                for name, _, restart in names[-1:]:
-                    if name in left and restart.isdecimal():
+                names = [job.name.rpartition("-") for job in await pod.jobs()]
+                # The results of the earlier ones were fetched before the last one began. Jobs that began in
+                # the same second may be in another order.
+                for name, _, restart in [parts for parts in names if parts[0] in left][-1:]:
+                    if restart.isdecimal():
                         await self._do(client, supervisor, left[name], int(restart))
         except PrimePodsError as exc:
             if is_fetching and not isinstance(exc, RunError | NotReleasedError):
