@@ -198,6 +198,8 @@ def test_an_item_whose_watchdog_may_have_deleted_its_pod_does_not_begin_again(
     market.delete_pod(next(iter(market.pods)))
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, orders(market), market.pods) == (1, "", 1, {}), err
+    assert "it is gone, deleted by its watchdog (3600 s after its last job or no GPU was above " in err
+    assert "[1] Exit code 4 after " in err
 
 
 @pytest.mark.slow
@@ -214,6 +216,8 @@ def test_the_item_of_a_lost_pod_is_done_on_another(market: Emulator, run: Run, t
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, ""), err
+    assert re.search(r": Pod run-\S+ was lost while it worked on an item: it is gone\.", err), err
+    assert "[1] Restart 1 of 1, on another pod\n" in err
     assert "[1] Ending the run, since it was stopped" in err
     assert err.endswith(" No pod is left.\n")
     assert (orders(market), len(market.pods)) == (2, 0)
