@@ -90,10 +90,12 @@ def locked_file(path: Path, *, attempts: int = 1_500) -> Generator[int]:
         OSError: The file cannot be used, or other processes use it.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for _ in range(attempts):
-        descriptor = lock_file(path, attempts=attempts)
+    for attempts_left in reversed(range(attempts)):
+        descriptor = lock_file(path, attempts=1)
         if descriptor < 0:
-            break
+            if attempts_left:
+                time.sleep(_LOCK_INTERVAL)
+            continue
         # A lock is worthless if the file was removed or replaced after it was opened.
         if os.fstat(descriptor).st_nlink > 0:
             try:

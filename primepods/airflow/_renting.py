@@ -133,10 +133,12 @@ class RentingOperator(BaseOperator):
             specs = [attrs.evolve(spec, max_price=limit) for spec in specs]
         return [attrs.evolve(spec, name=name) for spec in specs]
 
-    def _adopt(self, client: Client, name: str, grace: float = 0.0, *, is_wanted: bool = True) -> Pod | None:
-        """Return a pod with this name that has not failed, if one is wanted and there; delete the others."""
+    def _adopt_or_delete(
+        self, client: Client, name: str, grace: float = 0.0, *, may_adopt: bool = True
+    ) -> Pod | None:
+        """Return a usable pod of an earlier try, if there is one and it may be adopted; delete the others."""
         pods = wait_for_pods(client, name, grace)
-        adopted = next((pod for pod in pods if is_wanted and not pod.has_failed), None)
+        adopted = next((pod for pod in pods if may_adopt and not pod.has_failed), None)
         for pod in pods:
             if pod is not adopted:
                 self.log.warning("Deleting a pod that an earlier try has left: %s", pod)
@@ -147,7 +149,7 @@ class RentingOperator(BaseOperator):
 
     @property
     def _has_gpu_type(self) -> bool:
-        # Without both, the XCom of the spec was None.
+        # Both are None if the task whose result is the spec has returned None.
         return self.spec is None and self.gpu_type is not None
 
     def _announce(self, context: Context, pod_id: str, name: str, price_hr: float | None) -> None:

@@ -203,7 +203,7 @@ class PrimeRunPodOperator(RentingOperator):
         def work(client: Client) -> dict[str, Any]:
             earlier = None
             if context["ti"].try_number > 1:
-                earlier = self._adopt(client, name, is_wanted=self.adopt)
+                earlier = self._adopt_or_delete(client, name, may_adopt=self.adopt)
             result = None if earlier is None else self._continue(context, client, earlier)
             if result is not None:
                 return result
@@ -219,7 +219,7 @@ class PrimeRunPodOperator(RentingOperator):
         name = self._pod_name(context)
 
         def work(client: Client) -> dict[str, Any]:
-            pod = self._adopt(client, name)
+            pod = self._adopt_or_delete(client, name)
             if event["status"] == "timeout":
                 if pod is not None:
                     client.pods.delete(pod, missing_ok=True)

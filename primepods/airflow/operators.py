@@ -104,7 +104,8 @@ class PrimeCreatePodOperator(RentingOperator):
             with hook.get_conn() as client:
                 self._ordered = (hook, name)
                 is_retry = context["ti"].try_number > 1
-                pod = self._adopt(client, name, float(self.appear_grace) if is_retry else 0.0)
+                grace = float(self.appear_grace) if is_retry else 0.0
+                pod = self._adopt_or_delete(client, name, grace)
                 if pod is None:
                     pod = create_first(client, self._find_specs(client, name), self._max_hours, self.log)
                 if not self._is_wanted(context["ti"]):

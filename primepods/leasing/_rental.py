@@ -264,11 +264,10 @@ class Rental(PodOrder):
             listed = await self._identify(max(ends_at, self._clock.time() + LIST_TIMEOUT))
             if self.pod_id == pod_id:
                 break
-        reason = None if status.ssh else "it is ready, but has no address to log in to"
         if self.state is OrderState.ENDED:
-            reason = "it was ready, and has ended"
-        if reason is not None:
-            raise self.failed_error("cannot be used", reason)
+            raise self.failed_error("cannot be used", "it was ready, and has ended", is_gone=True)
+        if not status.ssh:
+            raise self.failed_error("cannot be used", "it is ready, but has no address to log in to")
         _log.info("%s is ready: %s", self.label, status.ssh)
         nodes = tuple(node.ssh for node in status.nodes)
         note_hosts([HostEntry(pod_id, self.name, nodes)], in_thread=True)
@@ -288,7 +287,7 @@ class Rental(PodOrder):
                 _log.log(logging.WARNING if said else logging.INFO, "Pod %s: %s", self.name, said)
         return listed
 
-    def failed_error(self, problem: str, reason: str) -> errors.PodFailedError:
+    def failed_error(self, problem: str, reason: str, *, is_gone: bool = False) -> errors.PodFailedError:
         """Return the error of a pod that its block cannot use, or not any more."""
         pod_id, status = str(self.pod_id), self.status
         return errors.PodFailedError(
@@ -296,7 +295,7 @@ class Rental(PodOrder):
             pod_id=pod_id,
             last=status,
             reason=reason,
-            statuses={} if status is None else {pod_id: status},
+            statuses={} if is_gone or status is None else {pod_id: status},
             pending=(),
         )
 

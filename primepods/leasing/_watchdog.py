@@ -60,7 +60,7 @@ async def _loss_error(rental: Rental, options: LeaseOptions) -> errors.PodFailed
             if record.id == pod_id and record.terminated_at is not None:
                 when = f"at {record.terminated_at:%Y-%m-%d %H:%M:%S} UTC"
     reason = f"it was deleted {when}, by its watchdog ({reasons}) or from elsewhere"
-    return rental.failed_error("is gone", reason)
+    return rental.failed_error("is gone", reason, is_gone=True)
 
 
 async def stop_watchdog(rental: Rental, options: LeaseOptions) -> None:

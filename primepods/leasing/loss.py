@@ -10,6 +10,7 @@ import attrs
 
 from .._utils.clock import SYSTEM_CLOCK, Clock
 from ..errors import PrimePodsError
+from ..remote import Watchdog
 from ..waiting.watch import AsyncWatch
 
 LOSS_CHECK_FACTOR: Final = 6
@@ -31,19 +32,30 @@ class Loss:
     may_answer: bool = False
 
 
-async def wait_until_lost(watch: Callable[[], AsyncWatch], clock: Clock = SYSTEM_CLOCK) -> Loss:
+def describe_gone(watchdog: Watchdog | None, state: str = "gone") -> str:
+    """Return a phrase for a pod that is gone or going, though its lease has not deleted it."""
+    by = "" if watchdog is None else f", deleted by its watchdog ({watchdog.reasons}) or from elsewhere"
+    return f"it is {state}{by}"
+
+
+async def wait_until_lost(
+    watch: Callable[[], AsyncWatch], clock: Clock = SYSTEM_CLOCK, watchdog: Watchdog | None = None
+) -> Loss:
     """Wait until the API shows that a pod has failed, was stopped or is being deleted, or is gone.
 
     Args:
         watch: Returns a watch of the pod.
         clock: The client's clock.
+        watchdog: The pod's watchdog, which may delete it.
     """
     while True:
         with suppress(PrimePodsError):
             async for change in watch():
                 status = change.after
                 if status is None:
-                    return Loss("it is gone")
+                    return Loss(describe_gone(watchdog))
+                if status.status is not None and status.status.is_ending:
+                    return Loss(describe_gone(watchdog, status.status))
                 if status.has_failed or status.has_ended:
                     return Loss(status.failure or f"it is {status.status}", may_answer=not status.has_ended)
         await clock.sleep(_PAUSE)

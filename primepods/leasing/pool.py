@@ -446,7 +446,9 @@ class PoolSupervisor:
         self, member: asyncio.Task[None], supervisor: LeaseSupervisor, pod: AsyncLeasedPod
     ) -> None:
         """Do jobs on a pod until it, or the connection to it, is lost."""
-        losing = asyncio.create_task(wait_until_lost(partial(self._watch, pod.id), self._clock))
+        losing = asyncio.create_task(
+            wait_until_lost(partial(self._watch, pod.id), self._clock, supervisor.options.watchdog)
+        )
         try:
             is_lost = False
             while not is_lost and not losing.done():
@@ -526,6 +528,7 @@ class PoolSupervisor:
                 pending=(pod.id,),
             )
         if is_lost and job.attempts_left:
+            _log.warning("%s Another pod does the item.", error)
             job.attempts_left -= 1
             self._jobs.appendleft(job)
             self._wake()

@@ -29,10 +29,12 @@ from ..errors import (
     BudgetExceededError,
     ConfigError,
     ConnectionLostError,
+    NotFoundError,
     NotReleasedError,
     PrimePodsError,
 )
 from ..leasing.lease import AsyncLeasedPod
+from ..leasing.loss import describe_gone
 from ..remote import Stream, check_work, echo, find_nodes
 from ._check import check_run
 from ._ending import Reason, describe_pod
@@ -305,18 +307,22 @@ class EachRunner(Runner):
         sweep.
         """
         supervisor = lease.supervisor
+        pod_name = supervisor.last_order.name
         try:
             async with lease as pod:
                 left = {f"{self._run.name}-{number}": number for number in self._left}
-                names = [job.name.rpartition("-") for job in await pod.jobs() if self._run.name in job.name]
-                # The results of the earlier ones were fetched before the last one began.
-                for name, _, restart in names[-1:]:
-                    if name in left and restart.isdecimal():
+                names = [job.name.rpartition("-") for job in await pod.jobs()]
+                # The results of the earlier ones were fetched before the last one began. Jobs that began in
+                # the same second may be in another order.
+                for name, _, restart in [parts for parts in names if parts[0] in left][-1:]:
+                    if restart.isdecimal():
                         await self._do(client, supervisor, left[name], int(restart))
         except PrimePodsError as exc:
             if is_fetching and not isinstance(exc, RunError | NotReleasedError):
                 self._are_fetched = False
-                self._host.problem(exc)
+                gone = describe_gone(self._record.pod_watchdog)
+                is_gone = isinstance(exc, NotFoundError)
+                self._host.problem(f"The pod {pod_name} was lost: {gone}." if is_gone else exc)
         error = supervisor.release_error
         if error is not None and error.pod_id is not None:
             raise error
@@ -385,6 +391,8 @@ class EachRunner(Runner):
             self._save(job=self._run.name)  # the first command starts
         record = _item_record(self._record, number, self._items[number - 1], restart=restart)
         run, label = _ItemRun(self._run.path / f"{self._run.name}-{number}", record), f"[{number}] "
+        if restart and begun is None:
+            self._host.labelled(label).info(f"Restart {restart} of {record.restarts}, on another pod")
         shown: dict[Stream, int] = {}
         if begun is not None:
             run.save(job=run.job_name)

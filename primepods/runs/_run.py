@@ -26,7 +26,7 @@ from .._utils.text import quote
 from .._utils.unique_names import unique_name
 from ..config import lease_folder, this_host
 from ..errors import ConfigError
-from ..remote import Stream, check_job_name
+from ..remote import Stream, Watchdog, check_job_name
 from ._host import FAILED
 
 _VERSION: Final = 1
@@ -148,6 +148,11 @@ class RunRecord:
         """Return where a path on the pod is looked for: where the command runs, then in the home folder."""
         first = [posixpath.join(self.workdir, path)] if self.workdir and path[:1] != "~" else []
         return [*first, path]
+
+    @property
+    def pod_watchdog(self) -> Watchdog | None:
+        """The watchdog of its pods, without its key."""
+        return None if self.watchdog is None else Watchdog(**self.watchdog)
 
     @property
     def has_idle_watchdog(self) -> bool:

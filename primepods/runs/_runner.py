@@ -29,8 +29,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._utils.money import money
 from ..errors import BudgetExceededError, NotFoundError, PodFailedError, PrimePodsError
+from ..leasing.loss import describe_gone
 from ..models import PodChange, PodStatus
-from ..remote import SSHOptions, Watchdog
+from ..remote import SSHOptions
 from ..specs import PodSpec
 from ._ending import Reason, RunInterruptions, verdict_of
 from ._host import BUDGET_EXCEEDED, FAILED, INTERRUPTED, POD_FAILED, RunError, RunHost
@@ -184,7 +185,7 @@ class Runner:
             if is_gone and has_lost and self._record.job is not None:
                 # The pod was lost while the run had no process, or its lease has noticed the loss first.
                 self._work.outcome.reason = Reason.POD_LOST
-                gone = f"The pod {self._record.pod_id} was lost: it is gone"
+                gone = f"The pod {self._record.pod_id} was lost: {describe_gone(self._record.pod_watchdog)}"
                 raise self._note_loss(gone if isinstance(exc, NotFoundError) else str(exc)) from None
             raise
         finally:
@@ -305,7 +306,7 @@ class Runner:
             # `max_hours` adds an expiry to the pod's name, by which `sweep --expired` works on any machine.
             lease["max_hours"] = (lease["max_spend"] or 0.0) / min(offer.price_hr or 0.01 for offer in offers)
         if record.watchdog is not None:
-            lease["watchdog"] = Watchdog(**record.watchdog)
+            lease["watchdog"] = record.pod_watchdog
         return specs
 
     def _show_change(self, change: PodChange) -> None:

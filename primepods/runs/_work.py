@@ -214,7 +214,9 @@ class Work:
 
     async def _wait_for_loss(self, client: AsyncClient, lease: LeaseSupervisor, pod: AsyncLeasedPod) -> Loss:
         interval = self._run.record.lease["interval"] * LOSS_CHECK_FACTOR
-        loss = await wait_until_lost(lambda: client.pods.watch([pod.id], interval=interval))
+        loss = await wait_until_lost(
+            lambda: client.pods.watch([pod.id], interval=interval), watchdog=self._run.record.pod_watchdog
+        )
         if lease.is_ending:
             await asyncio.Event().wait()  # it has deleted the pod, and will cancel this
         return loss

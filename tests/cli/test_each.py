@@ -198,6 +198,8 @@ def test_an_item_whose_watchdog_may_have_deleted_its_pod_does_not_begin_again(
     market.delete_pod(next(iter(market.pods)))
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, orders(market), market.pods) == (1, "", 1, {}), err
+    assert "it is gone, deleted by its watchdog (3600 s after its last job or no GPU was above " in err
+    assert "[1] Exit code 4 after " in err
 
 
 @pytest.mark.slow
@@ -214,10 +216,32 @@ def test_the_item_of_a_lost_pod_is_done_on_another(market: Emulator, run: Run, t
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, ""), err
+    assert re.search(r": Pod run-\S+ was lost while it worked on an item: it is gone\.", err), err
+    assert "[1] Restart 1 of 1, on another pod\n" in err
     assert "[1] Ending the run, since it was stopped" in err
     assert err.endswith(" No pod is left.\n")
     assert (orders(market), len(market.pods)) == (2, 0)
     assert records(tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("pods", "code"), [(1, 1), (2, 0)])
+def test_a_pod_to_which_nothing_can_be_uploaded_ends(
+    market: Emulator, tmp_path: Path, pods: int, code: int
+) -> None:
+    """It replaces a lost one: another pod does the item, or the run ends with the error if none is left."""
+    Path("data").mkdir()
+    words = [*each("x", "y"), "--pods", str(pods), "--upload", "data:work"]
+    process = command("run", *OPTIONS, *words, "--", "echo begun {}; until [ -e ~/go ]; do sleep .1; done")
+    wait_for(lambda: len(begun(tmp_path)) == pods)
+    Path("data").rmdir()
+    market.delete_pod(next(iter(market.pods)))
+    assert process.stderr is not None
+    assert any("No such file or directory: " in line for line in process.stderr)
+    go(tmp_path)
+    _, err = process.communicate(timeout=60)
+    assert err.endswith(" No pod is left.\n")
+    assert (process.returncode, orders(market), market.pods) == (code, pods + 1, {}), err
 
 
 WAITING = (
@@ -286,6 +310,10 @@ def test_stop_ends_all_items(
         wait_for(lambda: output.read_text().count("begun") == 4)
         os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
         wait_for(lambda: row(run)["state"] == "interrupted")
+        # The jobs of a pod may be out of order, such as those that began in the same second.
+        [started] = (tmp_path / "pods").glob("*/*/.primepods/jobs/*-1-0/started")
+        pid, second = started.read_text().split()
+        started.write_text(f"{pid} {int(second) + 60}\n")
     stopped = run("stop", name, *now)
     assert stopped.exit_code == 0, stopped.stderr
     assert "begun" not in stopped.stdout

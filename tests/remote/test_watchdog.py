@@ -313,7 +313,7 @@ async def test_a_lease_whose_pod_went_so_says_when_and_why(own: Emulator) -> Non
 
 
 def test_the_blocking_client_has_the_same(own: Emulator) -> None:
-    """A call on the pod raises it, or the end of the block."""
+    """A call on the pod raises it, or the end of the block; a pod that is gone has no status."""
     with primepods.Client(own.api_key, base_url=own.url) as client:
         watchdog = primepods.Watchdog(after_job=1)
         gone = pytest.raises(primepods.PodFailedError, match="its watchdog")
@@ -322,8 +322,9 @@ def test_the_blocking_client_has_the_same(own: Emulator) -> None:
             wait_for(lambda: not own.pods)
         with gone, lease(client, first_offer(client), watchdog=watchdog) as pod:
             threading.Timer(0.5, own.delete_pod, [pod.id]).start()
-            with pytest.raises(primepods.PodFailedError, match="or from elsewhere"):
+            with pytest.raises(primepods.PodFailedError, match="or from elsewhere") as caught:
                 pod.run("sleep 60")
+            assert (caught.value.last, caught.value.statuses) == (pod.status, {})
 
 
 def test_a_kept_pod_has_no_watchdog_any_more(own: Emulator, tmp_path: Path) -> None:

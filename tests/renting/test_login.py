@@ -151,6 +151,7 @@ async def test_a_check_that_fails_ends_the_boot(
         with pytest.raises(primepods.PodFailedError) as caught:
             await lease.__aenter__()
         assert caught.value.reason == reason
+        assert caught.value.statuses == {caught.value.pod_id: caught.value.last}
         assert (list(emulator.pods), lease_files(folder)) == ([], [])
 
 

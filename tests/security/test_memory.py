@@ -17,7 +17,7 @@ import pytest
 import primepods
 from primepods import RetryPolicy
 from tests.support.client import make_client, serve
-from tests.support.server import Answer, Endless, Reply, Server
+from tests.support.server import Answer, Reply, Server
 
 MIB = 1024 * 1024
 LIMIT = 64 * MIB
@@ -64,14 +64,17 @@ class SmallChunks(Answer):
         return True
 
 
-class Unmeasured(Answer):
-    """A body that ends with the connection, which does not end."""
+@attrs.frozen
+class Endless(Answer):
+    """A body that does not end: in chunks, or one that would end with the connection."""
+
+    chunked: bool
 
     async def send(self, writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> bool:
         """Write on and on."""
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n%b\r\n" % (b"Transfer-Encoding: chunked\r\n" * self.chunked))
         while True:
-            writer.write(b" " * MIB)
+            writer.write(b"%x\r\n%b\r\n" % (MIB, b" " * MIB) if self.chunked else b" " * MIB)
             await writer.drain()
 
 
@@ -86,8 +89,8 @@ def packed(encoding: str, size: int) -> bytes:
 
 def bombs() -> Iterator[tuple[str, Answer]]:
     """A hundred megabytes and more, in every way of sending them."""
-    yield "chunked", Endless(b" " * MIB)
-    yield "without length", Unmeasured()
+    yield "chunked", Endless(chunked=True)
+    yield "without length", Endless(chunked=False)
     for encoding in ("gzip", "deflate", "raw deflate"):
         header = {"Content-Encoding": encoding.rpartition(" ")[2]}
         for chunked in (True, False):

@@ -176,22 +176,6 @@ class Held(Answer):
         return await self.answer.send(writer, reader)
 
 
-@attrs.frozen
-class Endless(Answer):
-    """A body that never ends, in chunks, until the client goes away."""
-
-    chunk: bytes
-    headers: Mapping[str, str] = attrs.field(factory=dict)
-
-    async def send(self, writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> bool:
-        """Write on and on."""
-        head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
-        writer.write((head + "".join(f"{k}: {v}\r\n" for k, v in self.headers.items()) + "\r\n").encode())
-        while True:
-            writer.write(b"%x\r\n%b\r\n" % (len(self.chunk), self.chunk))
-            await writer.drain()
-
-
 Script = Callable[[Received], Answer]
 
 

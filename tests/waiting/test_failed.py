@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 import primepods
-from primepods import PodStatus
+from primepods import PodChange, PodStatus
 from tests.support.server import Reply, reply
 from tests.waiting.fleet import Fleet, Stage, raised, result
 
@@ -69,14 +69,16 @@ async def test_a_pod_that_was_stopped_ends_the_wait(
 async def test_a_failed_installation_has_install_grace_to_recover(
     stage: Stage, fleet: Fleet, grace: float
 ) -> None:
-    """Until then it is waited for; then the next answer that still says so is believed."""
+    """Until then it is waited for, and told once; then the next answer that still says so is believed."""
     fleet.set("hiccup", "a")
-    wait = stage.start(stage.client().pods.wait_ready("a", install_grace=grace))
+    seen: list[PodChange] = []
+    wait = stage.start(stage.client().pods.wait_ready("a", install_grace=grace, on_change=seen.append))
     await stage.advance(grace + 0.2)
     assert not wait.done()
     await stage.advance(5.5)
     error = raised(wait, primepods.PodFailedError)
     assert error.reason == "installation ERROR: apt is locked"
+    assert len(seen) == 1
 
 
 async def test_each_failed_installation_has_its_own_grace(stage: Stage, fleet: Fleet) -> None:

@@ -317,8 +317,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "runs/_work.py",
-        "            self.outcome.results.reached_at = time.monotonic()\n            if pod",
-        "            if pod",
+        "            self.outcome.results.reached_at = time.monotonic()\n",
+        "",
         "A pod that cannot be reached for a minute after its command's end is deleted with the results.",
         "story endings",
     ),

@@ -117,6 +117,10 @@ class BadResponses:
         self.may_fail: bool = not (patient or self.are_over)
         world.emulator.faults.pick = self._pick  # type: ignore[method-assign]  # drawn by the world's seed
 
+    def end(self) -> None:
+        """Have all responses good from now on."""
+        self.are_over = True
+
     def _pick(self, request: Request, operation: str | None, now: float) -> list[Fault]:
         del request, now
         if self.are_over or self._world.choose("response", *[True] * 7, *[False] * 3):

@@ -38,7 +38,7 @@ class RunRow:
     name: str
     state: str
     pod: str | None
-    pods: tuple[str, ...] = ()
+    pods: list[str] = attrs.field(factory=list[str])
     since: datetime
     held_until: datetime | None = None
     spent: float
@@ -64,7 +64,7 @@ def _row(run: Run) -> RunRow:
         name=run.name,
         state=state,
         pod=record.pod_id,
-        pods=tuple(filter(None, pods)),
+        pods=list(filter(None, pods)),
         since=datetime.fromtimestamp(record.began_at, UTC),
         held_until=None if until is None else datetime.fromtimestamp(until, UTC),
         spent=round(run.cost(), 4),

@@ -74,7 +74,7 @@ async def story(world: World) -> None:
         world.give_back(pod_id)
     for program in (look, delete):
         await ann.run(program.__name__, program)
-    responses.are_over = True
+    responses.end()
 
 
 async def _begin(world: World) -> list[str]:
