@@ -224,6 +224,26 @@ def test_the_item_of_a_lost_pod_is_done_on_another(market: Emulator, run: Run, t
     assert records(tmp_path) == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("pods", "code"), [(1, 1), (2, 0)])
+def test_a_pod_to_which_nothing_can_be_uploaded_ends(
+    market: Emulator, tmp_path: Path, pods: int, code: int
+) -> None:
+    """It replaces a lost one: another pod does the item, or the run ends with the error if none is left."""
+    Path("data").mkdir()
+    words = [*each("x", "y"), "--pods", str(pods), "--upload", "data:work"]
+    process = command("run", *OPTIONS, *words, "--", "echo begun {}; until [ -e ~/go ]; do sleep .1; done")
+    wait_for(lambda: len(begun(tmp_path)) == pods)
+    Path("data").rmdir()
+    market.delete_pod(next(iter(market.pods)))
+    assert process.stderr is not None
+    assert any("No such file or directory: " in line for line in process.stderr)
+    go(tmp_path)
+    _, err = process.communicate(timeout=60)
+    assert err.endswith(" No pod is left.\n")
+    assert (process.returncode, orders(market), market.pods) == (code, pods + 1, {}), err
+
+
 WAITING = (
     "trap 'echo saved >out; exit 3' TERM; echo begun {}; [ {} = 1 ] || until [ -e ~/go ]; do sleep .1; done; "
     "echo {} | tee out; exit {}"
