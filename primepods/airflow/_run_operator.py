@@ -367,7 +367,7 @@ class PrimeRunPodOperator(RentingOperator):
         with lease as pod:
             self._ordered, self._has_pod = None, True
             trigger: PrimeJobTrigger | None = None
-            code, last_lines, error = 0, deque[str](), None
+            error: Exception | None = None
             try:
                 job = self._start_job(pod, is_adopted=is_adopted)
                 if self.deferrable and not ends and job.state().is_running:
@@ -376,6 +376,8 @@ class PrimeRunPodOperator(RentingOperator):
                 else:
                     code, last_lines = self._follow(job, is_logged=not ends)
                     error = self._fetch(pod)
+                    if code:
+                        error = self._report_failure(context, pod, code, last_lines)
             except (ConnectionLostError, LoginError):
                 if self.adopt and _will_retry(context["ti"]):
                     pod.keep()  # the job may run: the retry continues with it
@@ -387,16 +389,8 @@ class PrimeRunPodOperator(RentingOperator):
                 if self._is_kept:
                     pod.keep()
                 raise
-            if trigger is None:
-                if code:
-                    for key, value in _result(pod, code).items():
-                        context["ti"].xcom_push(key=key, value=value)
-                    lines = "\n".join(
-                        ["Its last lines:", *last_lines] if last_lines else ["It has written nothing."]
-                    )
-                    raise PodTaskError(f"The command ended with exit code {code}. {lines}")
-                if error is not None:
-                    raise error
+            if error is not None:
+                raise error
         if trigger is not None:
             timeout = None if self.execution_timeout is None else self.execution_timeout + TRIGGERER_GRACE
             self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
@@ -444,6 +438,15 @@ class PrimeRunPodOperator(RentingOperator):
         if output.state is None or output.state.exit_code is None:
             raise AssertionError  # an output ends with its job
         return output.state.exit_code, last_lines
+
+    def _report_failure(
+        self, context: Context, pod: LeasedPod, code: int, last_lines: Sequence[str]
+    ) -> PodTaskError:
+        """Push the result of a command that has failed, and return its error."""
+        for key, value in _result(pod, code).items():
+            context["ti"].xcom_push(key=key, value=value)
+        lines = "\n".join(["Its last lines:", *last_lines] if last_lines else ["It has written nothing."])
+        return PodTaskError(f"The command ended with exit code {code}. {lines}")
 
     def _fetch(self, pod: LeasedPod) -> Exception | None:
         """Download everything that can be downloaded; log the errors, and return the last one."""
