@@ -502,6 +502,7 @@ class EachRunner(Runner):
             done=len(self._results),
             failed=self._failed_count,
             running=self._running_count,
+            booting=0 if self._pool is None else self._pool.supervisor.booting,
             total=len(self._items),
             spent=self._record.spent,
         )

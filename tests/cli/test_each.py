@@ -142,13 +142,14 @@ def test_what_cannot_be_is_refused_before_a_request(
 
 
 def test_a_bar_in_a_terminal(market: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says how many are done, failed and running, and what they cost; lines of output stay whole."""
+    """It says how many are done, failed, running and booting, and the cost; lines of output stay whole."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     words = [*each(0.1, 1.1), "--", "echo {}; sleep {}; [ {} = 1.1 ]"]
     code, shown = in_terminal(monkeypatch, "run", *OPTIONS, *words, columns=120)
     assert code == 1
     assert re.search(r"━{10}─{10} 1 of 2 done, 1 failed, \$[\d.]+, 1 running", shown), shown
+    assert re.search(r"0 of 2 done, \$[\d.]+, 2 booting, 0 running", shown), shown
     lines = {re.split(r"\x1b\[2K", line)[-1] for line in shown.split("\n")}
     assert {"[1] 0.1", "[2] 1.1"} <= lines, shown
 
