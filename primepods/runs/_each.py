@@ -359,7 +359,7 @@ class EachRunner(Runner):
     async def _set_up(self, pod: AsyncLeasedPod) -> None:
         """Upload to a new pod."""
         if not self._is_ending:
-            self._work.show_pod(f"{pod.name} is ready", pod)
+            self._work.show_pod("Ready", pod)
             await self._work.upload(await find_nodes(pod))
             paths = [
                 shlex.quote(path) for path in _result_paths(self._record) if not await _exists(pod, path)

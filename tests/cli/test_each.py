@@ -55,6 +55,7 @@ def test_twelve_items_on_three_pods(market: Emulator, run: Run) -> None:
     rows = re.findall(r"^ +(\d+) +(\d+) +\d+s  sweep-\w{10}\S*  +\$[\d.]+$", result.stderr, re.MULTILINE)
     assert rows == [(str(number), str(int(number in {7, 12}))) for number in range(1, 13)], result.stderr
     assert "Renting up to 3 pods of 1 x H100" in result.stderr
+    assert result.stderr.count("\n✓ Ready · 1 x H100_80GB · hyperstack · $1.63/h · ") == 3
     assert re.search(r"^\[7\] Exit code 1 after \d+s; ", result.stderr, re.MULTILINE)
     verdict = r"\nsweep-\w{10}: exit code 1\. Of 12 items, 10 succeeded, 2 failed\. Results in "
     assert re.search(verdict + r"results/ITEM\. Cost about \$0\.\d+\. No pod is left\.\n$", result.stderr)
