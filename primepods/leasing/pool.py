@@ -261,6 +261,11 @@ class PoolSupervisor:
         return len(self._members)
 
     @property
+    def booting(self) -> int:
+        """Number of pods that are rented, or being rented, and cannot be used yet."""
+        return len(self._free.keys() - self._ready.keys())
+
+    @property
     def progress(self) -> PoolProgress:
         """How far the work is."""
         rented = [order for order in self._orders if not order.is_settled]

@@ -502,6 +502,7 @@ class EachRunner(Runner):
             done=len(self._results),
             failed=self._failed_count,
             running=self._running_count,
+            booting=0 if self._pool is None else self._pool.supervisor.booting,
             total=len(self._items),
             spent=self._record.spent,
         )
@@ -533,12 +534,13 @@ class EachRunner(Runner):
         if self._pool is None and not self._results and self._record.job is None:
             return ""
         total, done, failed = len(self._items), len(self._results), self._failed_count
-        fetched_early = len(self._fetched_early - self._results.keys())
+        fetched_early = [number for number in self._left if number in self._fetched_early]
+        lost = [number for number in self._left if number not in self._fetched_early]
         ends = {
             "succeeded": done - failed,
             "failed": failed,
-            "ended early with results": fetched_early,
-            "without a result": total - done - fetched_early,
+            f"ended early with results ({_ranges(fetched_early)})": len(fetched_early),
+            f"without a result ({_ranges(lost)})": len(lost),
         }
         reason = self.interruptions.phrase if self.interruptions.count else ""
         reason = "its limit was near" if self._is_limit_near else reason
@@ -551,6 +553,17 @@ class EachRunner(Runner):
             describe_pod(self._run, self._lease),
         ]
         return " ".join(f"{sentence}." for sentence in sentences if sentence)
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Return ascending numbers for a message, such as ``2, 7-12``."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and ranges[-1][-1] == number - 1:
+            ranges[-1][1:] = [number]
+        else:
+            ranges.append([number])
+    return ", ".join("-".join(map(str, ends)) for ends in ranges)
 
 
 def _result_paths(record: RunRecord) -> list[str]:

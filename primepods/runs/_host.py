@@ -63,6 +63,7 @@ class ItemProgress:
         done: Number of items that have ended, including failed ones.
         failed: Number of items that have ended with another exit code than 0.
         running: Number of items whose commands run.
+        booting: Number of pods that cannot be used yet.
         total: Number of items.
         spent: Cost of the run so far.
     """
@@ -70,13 +71,15 @@ class ItemProgress:
     done: int
     failed: int
     running: int
+    booting: int
     total: int
     spent: float
 
     def __str__(self) -> str:
-        """Return it for a message, such as ``3 of 12 done, 1 failed, $0.42``."""
+        """Return it for a message, such as ``3 of 12 done, 1 failed, $0.42, 2 booting``."""
         failed = f", {self.failed} failed" if self.failed else ""
-        return f"{self.done} of {self.total} done{failed}, {money(self.spent)}"
+        booting = f", {self.booting} booting" if self.booting else ""
+        return f"{self.done} of {self.total} done{failed}, {money(self.spent)}{booting}"
 
 
 class RunHost(Protocol):

@@ -142,13 +142,14 @@ def test_what_cannot_be_is_refused_before_a_request(
 
 
 def test_a_bar_in_a_terminal(market: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says how many are done, failed and running, and what they cost; lines of output stay whole."""
+    """It says how many are done, failed, running and booting, and the cost; lines of output stay whole."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     words = [*each(0.1, 1.1), "--", "echo {}; sleep {}; [ {} = 1.1 ]"]
     code, shown = in_terminal(monkeypatch, "run", *OPTIONS, *words, columns=120)
     assert code == 1
     assert re.search(r"━{10}─{10} 1 of 2 done, 1 failed, \$[\d.]+, 1 running", shown), shown
+    assert re.search(r"0 of 2 done, \$[\d.]+, 2 booting, 0 running", shown), shown
     lines = {re.split(r"\x1b\[2K", line)[-1] for line in shown.split("\n")}
     assert {"[1] 0.1", "[2] 1.1"} <= lines, shown
 
@@ -248,6 +249,7 @@ WAITING = (
     "trap 'echo saved >out; exit 3' TERM; echo begun {}; [ {} = 1 ] || until [ -e ~/go ]; do sleep .1; done; "
     "echo {} | tee out; exit {}"
 )
+EARLY = "3 ended early with results (2-4), 1 without a result (5)"
 
 
 def live(tmp_path: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
@@ -317,7 +319,7 @@ def test_stop_ends_all_items(
     stopped = run("stop", name, *now)
     assert stopped.exit_code == 0, stopped.stderr
     assert "begun" not in stopped.stdout
-    others = "4 without a result" if now else "3 ended early with results, 1 without a result"
+    others = "4 without a result (2-5)" if now else EARLY
     assert f"{name}: it was stopped, exit code 130. Of 5 items, 1 failed, {others}. " in stopped.stderr
     fetched = {path.parent.name: path.read_text() for path in Path("results").glob("*/out")}
     assert fetched == {"1": "1\n"} | ({} if now else dict.fromkeys("234", "saved\n"))
@@ -354,8 +356,7 @@ def test_before_a_limit_the_items_at_work_are_saved(market: Emulator, run: Run, 
     record.write_text(json.dumps(aged), encoding="utf-8")
     taken = run("attach", name)
     assert taken.exit_code == 5, taken.output
-    others = "3 ended early with results, 1 without a result"
-    assert f"{name}: its limit was near, exit code 5. Of 5 items, 1 failed, {others}. " in taken.stderr
+    assert f"{name}: its limit was near, exit code 5. Of 5 items, 1 failed, {EARLY}. " in taken.stderr
     assert {path.read_text() for path in Path("results").glob("[234]/out")} == {"saved\n"}
     assert (orders(market), len(market.pods)) == (6, 0)
 
