@@ -63,10 +63,11 @@ class CommandError(Exception):
 
 def print_error(command: str, error: Exception | str) -> None:
     """Write one line to stderr: the command and the error. Ignore a closed stderr."""
-    print_info(f"{command}: {_describe(error)}")
+    print_info(f"{command}: {describe_error(error)}")
 
 
-def _describe(error: Exception | str) -> str:
+def describe_error(error: Exception | str) -> str:
+    """Return the line about an error for a terminal."""
     if (pod_id := _missing_pod(error)) is not None:
         return f"no pod has the name or id {pod_id!r}: {SEE_LISTS}"
     text = _shorten_ids(reword_for_shell(str(error)))
@@ -173,9 +174,9 @@ def reported_errors(command: str, *, verbose: bool = False) -> Generator[None]:
 
 
 def print_errors(command: str, errors: Mapping[str, Exception | str]) -> None:
-    """Print the errors of pods, disks or items of a run by id, one per line."""
+    """Print the errors of pods or disks by id, one per line."""
     for pod_id, error in errors.items():
-        print_error(command, f"{pod_id}: {_describe(error)}")
+        print_error(command, f"{pod_id}: {describe_error(error)}")
 
 
 def print_errors_and_exit_if_any(command: str, errors: Mapping[str, Exception]) -> None:

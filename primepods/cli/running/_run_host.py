@@ -16,7 +16,7 @@ from primepods._utils.text import short_duration
 from primepods.runs import ItemProgress, ItemResult, RunRecord, shown_path
 
 from .._shared.copies import describe, measure_and_warn, parse_exclusion, progress
-from .._shared.errors import ExitCode, exit_code, print_error, print_errors
+from .._shared.errors import ExitCode, describe_error, exit_code, print_error
 from .._shared.offer_options import check_permission, choose_disks, find_key
 from .._shared.table import Column, print_info, print_table
 
@@ -94,7 +94,7 @@ class Terminal:
 
     def problem(self, error: Exception | str) -> int:
         if self.label:
-            print_errors(self.command, {self.label.strip(): error})
+            self.info(describe_error(error))
         else:
             print_error(self.command, error)
         return ExitCode.FAILED if isinstance(error, str) else exit_code(error)
