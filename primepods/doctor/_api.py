@@ -66,7 +66,7 @@ async def check_api(
     pods = await _result(client.pods.page(limit=1))
     connected_at = time.monotonic()
     if not _is_response_of_api(pods):
-        remedy = "Check the base URL, the network and the proxy settings, and the API's status page."
+        remedy = "If that does not help, see the API's status page."
         return [failure("API", str(pods), remedy)], None
     # Measure again: the first request had to open a connection.
     await _result(client.pods.page(limit=1))
@@ -165,7 +165,7 @@ def _check_permissions(results: dict[str, Any], user: Any) -> list[Check]:
     for what, error in errors.items():
         if isinstance(error, AuthenticationError):
             remedy = f"Make a key at {KEY_PAGE}, and set PRIME_API_KEY."
-            return [failure("permissions", f"the API does not accept the key: {error}", remedy)]
+            return [failure("permissions", f"the API does not accept the key: {error.message}", remedy)]
         if not isinstance(error, PermissionDeniedError):
             remedy = "Try again later; if it still fails, report this."
             if isinstance(error, ProtocolError):

@@ -474,7 +474,7 @@ class PoolSupervisor:
         if len(self._members) == 1:
             self._fail(error)
             return
-        _log.warning("the pool goes on with %d pods: %s", len(self._members) - 1, error)
+        _log.warning("the pool goes on with its other pods (%d): %s", len(self._members) - 1, error)
         if self._renting_pause is not None:
             self._renting_pause.cancel()
         self._renting_pause = asyncio.create_task(self._pause_renting())

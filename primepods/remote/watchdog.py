@@ -52,10 +52,10 @@ class Watchdog:
 
     @property
     def reasons(self) -> str:
-        """Why it may delete the pod before the limit, as a phrase."""
+        """Why it may delete the pod, as a phrase: before the limit, if it may."""
         after = None if self.after_job is None else f"{self.after_job:g} s after its last job"
         idle = None if self.idle is None else f"no GPU was above 5 % for {self.idle:g} s"
-        return " or ".join(filter(None, (after, idle)))
+        return " or ".join(filter(None, (after, idle))) or "at its limit"
 
 
 async def start_watchdog(

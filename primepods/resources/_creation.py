@@ -144,7 +144,7 @@ def check_specs(spec: PodSpec | Iterable[PodSpec]) -> list[PodSpec]:
     """Return one or several specs as a list; raise a ValueError if there is none."""
     specs = [check_spec(item) for item in (spec if isinstance(spec, Iterable) else [spec])]
     if not specs:
-        raise ValueError("spec must be a PodSpec or several, got none")
+        raise ValueError("spec must be a PodSpec or several, got none, as for no offers that match")
     return specs
 
 

@@ -48,7 +48,8 @@ def check_run(record: RunRecord, variables: Mapping[str, str]) -> list[str]:
             check_amount(limit, value, "number")
     for local, _ in record.uploads:
         if not (Path(local).is_file() or Path(local).is_dir()):
-            raise ValueError(f"--upload {local} is not a file or a folder")
+            problem = "is not a file or a folder" if os.path.lexists(local) else "does not exist"
+            raise ValueError(f"--upload {local} {problem}")
     _check_targets(record)
     hours = record.lease.get("max_hours")
     for option, seconds in (("wind-down", record.wind_down), ("hold", record.hold)):

@@ -217,7 +217,7 @@ def verdict_of(
     if interruptions.count and (command is None or exit_code != command.exit_code):
         reason = reason or interruptions.phrase
     if command is None:
-        end = f"exit code {exit_code} after {short_duration(time.time() - record.began_at)}"
+        end = f"exit code {exit_code}, {short_duration(time.time() - record.began_at)} after it began"
         note = "" if record.job is not None else "The command did not start"
     else:
         was_asked = outcome.reason is not None and outcome.reason.value.is_asked

@@ -237,9 +237,9 @@ def short_size(size: float) -> str:
 
 
 def shown_path(path: str) -> str:
-    """Return a local path for messages, relative to the current folder; keep a slash at its end."""
+    """Return a local path for messages, as short as it can be; keep a slash at its end."""
     try:
-        shown = os.path.relpath(path)
+        shown = min(os.path.relpath(path), os.path.normpath(path), key=len)
     except OSError:  # the current folder was deleted
         return path
     return shown + ("/" if path.endswith("/") else "")

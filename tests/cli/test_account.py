@@ -85,7 +85,12 @@ def test_a_disk_is_ordered_at_a_price(emulator: Emulator, run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("disks", "create", "--size", "7", "--yes"), 1, "no offer of 7 GB of disk fits"),
+        (("disks", "create", "--size", "7", "--yes"), 1, "no offer of 7 GB of disk fits; disks are at "),
+        (
+            ("disks", "create", "--size", "7", "--provider", "none"),
+            1,
+            "of 7 GB of disk at 'none' fits; ",
+        ),
         (("disks", "delete", "same", "--yes"), 2, "'same' matches several"),
         (("disks", "rename", "nothing", "new"), 1, "'nothing' matches no disk: see `primepods disks`"),
         (("create", "--gpu-type", "*", "--disk", "nothing", "--yes"), 1, "matches no disk"),

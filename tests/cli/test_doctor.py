@@ -127,7 +127,9 @@ def test_what_is_wrong_with_the_api(
     found = checks(result)
     assert found[name][0] == state, found
     assert words in found[name][1]
-    assert found[name][2]
+    remedy = found[name][2]
+    assert remedy
+    assert "Create a key" not in found[name][1]
     assert found["lease folder"][0] == "ok"
     assert result.exit_code == (state == "failure")
     assert KEY not in result.output

@@ -388,7 +388,7 @@ def test_a_pod_that_was_lost_while_the_run_had_no_process_is_told_once(
     market.delete_pod(next(iter(market.pods)))
     out, err = command("attach", life.name).communicate(timeout=60)
     assert (err.count("was lost"), "404" in err) == (2, False), err  # also in the verdict
-    assert "the pod was lost, exit code 4 after" in err.splitlines()[-1], out
+    assert "the pod was lost, exit code 4, " in err.splitlines()[-1], out
 
 
 @pytest.mark.slow

@@ -178,6 +178,8 @@ def test_an_exact_name_is_no_pattern(emulator: Emulator, run: Run) -> None:
         (f"GET /api/v1/pods/{'a1' * 16}: 503", "GET /api/v1/pods/a1a1a1a1: 503"),
         (f"Run `primepods delete {'a1' * 16}`", f"Run `primepods delete {'a1' * 16}`"),
         (f"Pod {'a1' * 16} may still be billed", f"Pod {'a1' * 16} may still be billed"),
+        (f"{'a1' * 16} may be left running", f"{'a1' * 16} may be left running"),
+        (f"Lost {'a1' * 16}. Its command keeps running", "Lost a1a1a1a1. Its command keeps running"),
     ],
 )
 def test_ids_are_short_for_people(monkeypatch: pytest.MonkeyPatch, text: str, shown: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # nothing of it is used but a parser
 
 from primepods.emulator import DeadGpu, Emulator, Status
-from primepods.runs import short_size
+from primepods.runs import short_size, shown_path
 from tests.readme_blocks import ROOT, find_blocks
 from tests.support.eventually import wait_for
 
@@ -84,6 +84,15 @@ def test_the_whole_life_of_a_pod(market: Emulator, run: Run, monkeypatch: pytest
         assert re.search(words_said, result.stderr), (words_said, result.stderr)
     [order] = market.requests.where(method="POST", path="/api/v1/pods/")
     assert order.status == 200
+
+
+def test_a_path_in_a_message_is_as_short_as_it_can_be(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Relative to the current folder, unless it is elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    shown = [shown_path(str(tmp_path / "out")), shown_path("/out/"), shown_path("out/")]
+    assert shown == ["out", "/out/", "out/"]
 
 
 @pytest.mark.parametrize(
@@ -278,7 +287,7 @@ def test_a_budget_ends_the_command(market: Emulator, run: Run, limit: str) -> No
         (["--rm", "--keep", "--gpu-type", "H100", "--", "true"], "cannot be combined"),
         (["--gpu-type", "H1OO", "--", "true"], "H100"),
         (["--gpu-type", "H100", "--max-price", "0.01", "--", "true"], "costs $"),
-        (["--gpu-type", "H100", "--upload", "none", "--", "true"], "/none is not a file or a folder"),
+        (["--gpu-type", "H100", "--upload", "none", "--", "true"], "/none does not exist"),
         (["--gpu-type", "H100", "--download", "out/*:x", "--", "true"], "patterns are not expanded"),
         (["--gpu-type", "H100", "--env", "NONE", "--", "true"], "the variable is not set"),
         (["--gpu-type", "H100", "--max-hours", "0", "--", "true"], "--max-hours must be"),

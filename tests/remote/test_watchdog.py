@@ -327,6 +327,13 @@ def test_the_blocking_client_has_the_same(own: Emulator) -> None:
             assert (caught.value.last, caught.value.statuses) == (pod.status, {})
 
 
+def test_a_watchdog_says_why_it_may_delete_its_pod() -> None:
+    """A phrase also where it waits for nothing but the limit."""
+    at_its_limit = primepods.Watchdog(after_job=None)
+    assert at_its_limit.reasons == "at its limit"
+    assert attrs.evolve(at_its_limit, idle=60).reasons == "no GPU was above 5 % for 60 s"
+
+
 def test_a_kept_pod_has_no_watchdog_any_more(own: Emulator, tmp_path: Path) -> None:
     """At the end of the block it is ended; a lease that works ends its pod as ever."""
     with primepods.Client(own.api_key, base_url=own.url) as client:

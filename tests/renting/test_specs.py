@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import primepods
 from primepods import Offer, PodSpec, Prices, SpecRange
 from primepods.specs import PodChanges
 from tests.renting.api import spec
@@ -59,6 +60,15 @@ def test_any_field_that_does_not_name_the_offer_can_be_changed() -> None:
     """Type checkers know the arguments of `from_offer` from the names in a table of their own."""
     fields = {field.name for field in attrs.fields(PodSpec)}
     assert {*PodChanges.__annotations__} == fields - {"cloud_id", "gpu_type", "socket", "provider"}
+
+
+def test_an_order_of_no_spec_tells_where_that_may_come_from() -> None:
+    """No offer may have matched."""
+    with (
+        primepods.Client("key") as client,
+        pytest.raises(ValueError, match="got none, as for no offers that match"),
+    ):
+        client.pods.lease(PodSpec.from_offers([]))
 
 
 def test_changes_win() -> None:

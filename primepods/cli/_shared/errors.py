@@ -21,6 +21,7 @@ from .table import print_info, write
 _POD_PATH: Final = re.compile(r"/pods/(?!status$|history$)([^/]+)(?:/logs?)?$")
 """Path of a request about one pod, with its id."""
 _COMMAND_OR_ID: Final = re.compile(r"`[^`]*`|\b([0-9a-f]{8})[0-9a-f]{24}\b")
+_MAY_BE_BILLED: Final = re.compile(r"\bbilled\b|\b(?:be|left) running\b")
 SEE_LISTS: Final = "see `primepods list`, and `primepods history` for terminated pods"
 _log = logging.getLogger("primepods.cli")
 
@@ -77,7 +78,7 @@ def describe_error(error: Exception | str) -> str:
 
 def _shorten_ids(text: str) -> str:
     """Shorten the ids in a message for a terminal, unless they may be needed for a pod that is billed."""
-    if not sys.stderr.isatty() or "billed" in text or "running" in text:
+    if not sys.stderr.isatty() or _MAY_BE_BILLED.search(text):
         return text
     return _COMMAND_OR_ID.sub(lambda found: found[1] or found[0], text)
 

@@ -10,6 +10,7 @@ import typer
 
 import primepods
 from primepods._utils.money import money
+from primepods._utils.text import quote
 
 from .._shared.command import Api, YesOption, api_command, confirm
 from .._shared.errors import CommandError, print_errors_and_exit_if_any
@@ -98,7 +99,11 @@ def create(
             raise error
         if not priced:
             reason = "that fits has a price" if offers else "fits"
-            raise CommandError(f"no offer of {size} GB of disk {reason}")
+            filters = {"at": provider, "in": data_center}
+            where = "".join(f" {word} {quote(value)}" for word, value in filters.items() if value)
+            others = ", ".join(sorted({offer.provider for offer in listed}))
+            hint = f"; disks are at {others}" if others and not offers else ""
+            raise CommandError(f"no offer of {size} GB of disk{where} {reason}{hint}")
         offer = min(priced, key=lambda offer: (offer.spec.price_hr(size), offer.provider))
         place = " in ".join(filter(None, [offer.provider, offer.data_center or offer.country]))
         # Show the name before the order, so that the user can find the disk if this process is killed.
