@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
@@ -57,3 +58,12 @@ def short_duration(seconds: float) -> str:
     if whole < _DAY:
         return f"{whole // _HOUR}h {whole % _HOUR // _MINUTE}m"
     return f"{whole // _DAY}d {whole % _DAY // _HOUR}h"
+
+
+def exact_duration(seconds: float) -> str:
+    """Format a duration with its seconds, from a minute on rounded up: ``0.5s``, ``2m 30s``, ``1h 30m``."""
+    if seconds < _MINUTE:
+        return f"{seconds:.3g}s"
+    whole = math.ceil(seconds)
+    numbers = whole // _DAY, whole % _DAY // _HOUR, whole % _HOUR // _MINUTE, whole % _MINUTE
+    return " ".join(f"{number}{unit}" for number, unit in zip(numbers, "dhms", strict=True) if number)

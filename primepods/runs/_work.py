@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .._utils.money import money
-from .._utils.text import clip, one_line, short_duration
+from .._utils.text import clip, exact_duration, one_line, short_duration
 from ..errors import ConnectionLostError, JobError, LoginError, PrimePodsError
 from ..leasing.loss import LOSS_CHECK_FACTOR, Loss, wait_until_lost
 from ..remote import JobState, Stream, echo, find_nodes, limit_logins, rank_variables
@@ -325,7 +325,7 @@ class Work:
         if has_begun and outcome.reason is not Reason.JOB_LOST:
             self._host.info(
                 f"Ending the run, since {self.describe_reason()}. The command gets SIGTERM and up to "
-                f"{grace:.3g} s to end, then its results are fetched"
+                f"{exact_duration(grace)} to end, then its results are fetched"
             )
         found = await asyncio.gather(*(job.stop(grace=grace) for job in jobs), return_exceptions=True)
         states = [state for state in found if isinstance(state, JobState)]

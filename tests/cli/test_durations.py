@@ -3,6 +3,7 @@
 import pytest
 import typer
 
+from primepods._utils.text import exact_duration
 from primepods.cli._shared.durations import parse_day, parse_duration
 from primepods.emulator import Emulator
 from tests.cli.conftest import Run
@@ -13,8 +14,8 @@ from tests.cli.conftest import Run
     [("90s", 90), ("0.5h", 1800), ("1h30m", 5400), ("3h 5m", 11_100), ("1w", 604_800), (5.0, 5)],
 )
 def test_durations(typed: str | float, seconds: float) -> None:
-    """One unit or several; a default of the command is a number."""
-    assert parse_duration(typed) == seconds
+    """One unit or several; a default of the command is a number. In messages they lose nothing."""
+    assert parse_duration(typed) == seconds == parse_duration(exact_duration(seconds))
 
 
 @pytest.mark.parametrize("typed", ["", "soon", "5", "1.5", "h", "5y", "-1h", "1e3s", "1h30", "inf", "30m!"])

@@ -220,7 +220,7 @@ def test_the_item_of_a_lost_pod_is_done_on_another(market: Emulator, run: Run, t
     assert (process.returncode, out) == (130, ""), err
     assert re.search(r": Pod run-\S+ was lost while it worked on an item: it is gone\.", err), err
     assert "[1] Restart 1 of 1, on another pod\n" in err
-    assert "[1] Ending the run, since it was stopped" in err
+    assert "[1] Ending the run, since it was stopped. The command gets SIGTERM and up to 2m 30s to end" in err
     assert err.endswith(" No pod is left.\n")
     assert (orders(market), len(market.pods)) == (2, 0)
     assert records(tmp_path) == []
