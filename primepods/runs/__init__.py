@@ -6,6 +6,7 @@ from ._agent_budget import Reservation as Reservation
 from ._check import check_run as check_run
 from ._each import EachRunner as EachRunner
 from ._each import check_each as check_each
+from ._each import count_items as count_items
 from ._each import create_run as create_run
 from ._follow import follow_job as follow_job
 from ._host import ItemProgress as ItemProgress

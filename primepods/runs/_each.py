@@ -590,6 +590,14 @@ def _count_lines(file: Path, label: str) -> int:
     return 0
 
 
+def count_items(run: Run) -> tuple[int, int] | None:
+    """Return how many items a run has, and how many have ended; ``None`` if it has none, or their files."""
+    if run.record.pods:
+        with suppress(KeyError, OSError, TypeError, ValueError):
+            return read_path(run.path / _ITEMS).count(b"\n") + 1, len(_read_results(run.path / _RESULTS))
+    return None
+
+
 def _read_results(path: Path) -> dict[int, ItemResult]:
     file = os.open(path, os.O_RDONLY)
     try:

@@ -279,7 +279,8 @@ def test_items_without_a_result_begin_again(
     old = set(market.pods)
     shown = row(run)
     assert (shown["state"], shown["pod"], set(shown["pods"]), len(old)) == ("running", None, old, 3)
-    assert "  3 pods  " in run("runs", "--output", "table").stdout
+    assert (shown["done"], shown["items"]) == (1, 5)
+    assert re.search(r"  running 1/5 .*  3 pods  ", run("runs", "--output", "table").stdout)
     os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
     process.communicate(timeout=60)
     wait_for(lambda: row(run)["state"] == "interrupted")

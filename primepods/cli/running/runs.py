@@ -45,6 +45,8 @@ class RunRow:
     exit_code: int | None
     command: str
     swept_at: datetime | None = None
+    items: int | None = None
+    done: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
@@ -53,12 +55,13 @@ class RunRow:
 
 
 def _row(run: Run) -> RunRow:
-    from primepods.runs import read_leases
+    from primepods.runs import count_items, read_leases
 
     record, state = run.record, run.state
     pods = [record.pod_id]
     if record.pods:
         pods = [lease.pod_id for lease in read_leases(run).values()]
+    items, done = count_items(run) or (None, None)
     until = None if state == "ended" else record.held_until
     return RunRow(
         name=run.name,
@@ -71,12 +74,16 @@ def _row(run: Run) -> RunRow:
         exit_code=record.exit_code,
         command=record.command if isinstance(record.command, str) else shlex.join(record.command),
         swept_at=None if record.swept_at is None else datetime.fromtimestamp(record.swept_at, UTC),
+        items=items,
+        done=done,
     )
 
 
 def _state_cell(row: RunRow) -> str:
     if row.swept_at is not None:
         return f"swept {short_age(row.swept_at)} ago"
+    if row.items is not None:
+        return f"{row.state} {row.done}/{row.items}"
     if row.held_until is None or row.state != "holding":
         return row.state
     return f"holding {short_duration((row.held_until - datetime.now(UTC)).total_seconds())}"
@@ -111,9 +118,9 @@ def command(
     """List this machine's runs. Detached runs stay in the list after their end, until --prune.
 
     The state is renting, running, holding (a result could not be fetched, and the pod is held for the time
-    shown), ended, swept or interrupted. The process of an interrupted run has died; `primepods attach` takes
-    the run over. If something else, such as `primepods sweep`, has deleted its pod, the run has ended, and
-    the table says when.
+    shown), ended, swept or interrupted. With --each, it has the number of items that have ended (3/12). The
+    process of an interrupted run has died; `primepods attach` takes the run over. If something else, such as
+    `primepods sweep`, has deleted its pod, the run has ended, and the table says when.
     """
     from primepods.runs import list_runs, note_sweeps
 
