@@ -89,8 +89,13 @@ class RunHost(Protocol):
         """Show a message."""
         ...
 
-    def waiting(self, text: str) -> None:
-        """Show what the run waits for, in a place of its own if there is one; an empty text clears it."""
+    def waiting(self, text: str, *, only_live: bool = False) -> None:
+        """Show what the run waits for, in a place of its own if there is one; an empty text clears it.
+
+        Args:
+            text: The text.
+            only_live: Whether to show nothing without such a place, since the text changes often.
+        """
         ...
 
     def problem(self, error: Exception | str) -> int:

@@ -119,7 +119,9 @@ class Results:
             left = (self._run.record.held_until or 0.0) - time.time()
             if left <= 0:
                 break
+            self._host.waiting(f"holding, {short_duration(left)} left", only_live=True)
             await asyncio.sleep(min(left, pause))
+            self._host.waiting("")  # the next attempt shows its own progress
         if self._run.record.held_until is not None:
             self._run.save_or_tell(self._host.problem, held_until=None)
 

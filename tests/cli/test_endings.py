@@ -22,7 +22,7 @@ from primepods.emulator import Edit, Emulator
 from primepods.runs._work import PRINT_CAUSE
 from tests.support.eventually import wait_for
 
-from .conftest import Run
+from .conftest import Run, chunks
 from .test_run import LOCAL_SSH, OPTIONS, here, market
 from .test_runs import command, go, no_process_is_left, records, row
 
@@ -231,17 +231,22 @@ def test_a_mistyped_path_holds_the_pod_until_it_is_fetched_or_stopped(
 def test_a_pod_is_held_for_a_short_time_where_nobody_may_read_it_or_a_command_fails_at_once(
     market: Emulator, make: Callable[[], tuple[int, int]], line: str, code: int, held: str
 ) -> None:
-    """Without a terminal, as in CI, or for a mistyped command, unless --hold says more."""
+    """Without a terminal, or for a mistyped command, unless --hold says more. A terminal shows the time."""
     ours, theirs = make()
     words = [*OPTIONS, "--download", "uot", "--", line]
     with subprocess.Popen(
-        [sys.executable, "-m", "primepods", "run", *words], stderr=theirs, start_new_session=True
+        [sys.executable, "-m", "primepods", "run", *words],
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm"},
+        start_new_session=True,
     ) as process:
         os.close(theirs)
         said = ""
         while "By hand" not in said:
             said += os.read(ours, 65_536).decode()
         process.send_signal(signal.SIGINT)
+    said += b"".join(chunks(ours)).decode()
+    assert (re.search(r"holding, \d+m left", said) is not None) == (make is pty.openpty), said
     os.close(ours)
     assert re.search(rf"is\s+held\s+until\s+\d\d:\d\d\s+\({held}", said), said
     is_told = re.search(r"exit\s+code\s+127\s+\(the\s+command[^.]+\.\s+run-", said) is not None

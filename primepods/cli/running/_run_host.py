@@ -52,7 +52,7 @@ class Terminal:
     def labelled(self, label: str) -> Terminal:
         return Terminal(self.command, label)
 
-    def waiting(self, text: str) -> None:
+    def waiting(self, text: str, *, only_live: bool = False) -> None:
         from .._shared.screen import LiveLine, Screen
 
         if self.label is not None:
@@ -61,16 +61,13 @@ class Terminal:
         if screen.is_live:
             self._live = self._live or LiveLine(screen.console)
             self._live.show(text)
-        elif text:
+        elif text and not only_live:
             print_info(text)
 
     def show_items(self, progress: ItemProgress) -> None:
-        from .._shared.screen import Screen
-
-        if Screen(err=True).is_live:
-            full = _BAR_WIDTH * progress.done // progress.total
-            bar = f"{'━' * full}{'─' * (_BAR_WIDTH - full)}"
-            self.waiting(f"{bar} {progress}, {progress.running} running")
+        full = _BAR_WIDTH * progress.done // progress.total
+        bar = f"{'━' * full}{'─' * (_BAR_WIDTH - full)}"
+        self.waiting(f"{bar} {progress}, {progress.running} running", only_live=True)
 
     def show_results(self, results: Sequence[ItemResult]) -> None:
         rows = [
