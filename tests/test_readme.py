@@ -164,8 +164,8 @@ def run_until(
 
 
 def without_numbers(line: str) -> str:
-    """A line of output whose words with digits, such as ids, names and prices, may be others."""
-    return re.sub(r"[\w.$@-]*\d[\w.$@-]*", "#", line)
+    """A line of output whose words with digits, such as ids and prices, and names of runs may be others."""
+    return re.sub(r"[\w.$@-]*\d[\w.$@-]*|\brun-[a-z]{10}\b", "#", line)
 
 
 @pytest.mark.parametrize("section", RUN_BY_CI)

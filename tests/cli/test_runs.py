@@ -214,7 +214,7 @@ def test_a_failed_deletion_counts_its_pod_once(market: Emulator, run: Run, tmp_p
     folder.save(ended_at=hour_ago)
     assert folder.cost() == pytest.approx(file.record.price_hr, rel=0.1)  # the pod is billed on
     market.faults.clear()
-    folder.save(exit_code=None, ended_at=None)
+    folder.save(exit_code=None, ended_at=None, lease=lease | {"release_timeout": 60.0})
     wait_for(lambda: row(run)["state"] == "interrupted")
     assert run("stop", name).exit_code == 0
     assert folder.reload().spent == pytest.approx(folder.record.price_hr, rel=0.1)
