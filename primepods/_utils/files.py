@@ -84,18 +84,17 @@ def locked_file(path: Path, *, attempts: int = 1_500) -> Generator[int]:
 
     Args:
         path: The file, which the block may replace at its end.
-        attempts: Max attempts to lock it, with pauses of 20 ms: by default, half a minute.
+        attempts: Max attempts to lock it, with pauses of 20 ms: by default, half a minute. If it is replaced
+            meanwhile, they begin again.
 
     Raises:
         OSError: The file cannot be used, or other processes use it.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for attempts_left in reversed(range(attempts)):
-        descriptor = lock_file(path, attempts=1)
+    for _ in range(attempts):
+        descriptor = lock_file(path, attempts=attempts)
         if descriptor < 0:
-            if attempts_left:
-                time.sleep(_LOCK_INTERVAL)
-            continue
+            break
         # A lock is worthless if the file was removed or replaced after it was opened.
         if os.fstat(descriptor).st_nlink > 0:
             try:
