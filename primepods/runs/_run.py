@@ -495,10 +495,17 @@ def list_runs(folder: Path | None = None) -> tuple[list[Run], dict[str, str]]:
     return sorted(runs, key=lambda run: run.record.began_at), unreadable
 
 
-def find_sources(name: str, path: str) -> list[str]:
-    """Return where a path is looked for on the pod of a run, or on another pod: see ``RunRecord.sources``."""
-    with suppress(OSError, ValueError):  # no run has this name
-        return Run.open(run_folder() / name).record.sources(path)
+def find_sources(name: str, pod_id: str, path: str) -> list[str]:
+    """Return where a path is looked for on a pod; see ``RunRecord.sources``.
+
+    Args:
+        name: The pod, or its run, as it was given: the beginning of a run's name means the run, too.
+        pod_id: The pod's id.
+        path: The path.
+    """
+    for run in list_runs()[0]:
+        if run.name == name or (run.name.startswith(name) and run.record.pod_id == pod_id):
+            return run.record.sources(path)
     return [path]
 
 

@@ -80,7 +80,11 @@ def test_filters_and_order(emulator: Emulator, run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("option", "value", "hint"),
-    [("--status", "ACTVE", "Known states: PROVISIONING, "), ("--gpu", "H10O", "Did you mean H100_80GB")],
+    [
+        ("--status", "ACTVE", "Known states: PROVISIONING, "),
+        ("--status", "ready", "For pods that are ready, use --ready"),
+        ("--gpu", "H10O", "Did you mean H100_80GB"),
+    ],
 )
 @pytest.mark.parametrize("command", ["list", "delete"])
 def test_a_mistyped_filter_is_a_mistake(

@@ -63,7 +63,7 @@ def command(
             if to_pod:
                 remote.upload(source, path, exclude=exclusion, on_progress=on_progress)
             else:
-                *others, last = find_sources(handle, path)
+                *others, last = find_sources(handle, remote.pod_id, path)
                 there = (
                     place for place in others if not remote.run(["test", "-e", place], check=False).exit_code
                 )

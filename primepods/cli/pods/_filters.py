@@ -98,6 +98,8 @@ class PodFilter:
         """
         if unknown := [word for word in self.status or () if not primepods.PodState(word.upper()).is_known]:
             states = f"unknown states: {', '.join(unknown)}. Known states: {', '.join(primepods.PodState)}"
+            if "READY" in map(str.upper, unknown):
+                states += ". For pods that are ready, use --ready"
             raise CommandError(states, ExitCode.USAGE)
         if team is not None and all(pod.team_id != team for pod in pods):
             teams = None
