@@ -281,9 +281,7 @@ class PodSpec(ToDict):
         for name, allowed in amounts.items():
             count = getattr(self, name)
             if count is not None and not allowed.allows(count):
-                raise ValueError(
-                    f"{name} must be {_describe_range(allowed)} for the offer {offer.cloud_id!r}, got {count}"
-                )
+                raise ValueError(f"{name} must be {allowed} for the offer {offer.cloud_id!r}, got {count}")
 
     def _price_of(self, offer: Offer) -> float | None:
         price = offer.price_for(disk_size=self.disk_size, vcpus=self.vcpus, memory=self.memory)
@@ -347,9 +345,7 @@ class DiskSpec(ToDict):
             team_id=team_id,
         )
         if not offer.spec.allows(size):
-            raise ValueError(
-                f"size must be {_describe_range(offer.spec)} for the offer {offer.cloud_id!r}, got {size}"
-            )
+            raise ValueError(f"size must be {offer.spec} for the offer {offer.cloud_id!r}, got {size}")
         return spec
 
     def named(self) -> Self:
@@ -361,8 +357,3 @@ def _default_amount(allowed: SpecRange) -> int | None:
     """Return the default amount, or ``None`` if it cannot be ordered."""
     default = allowed.default_count
     return default if default and allowed.allows(default) else None
-
-
-def _describe_range(allowed: SpecRange) -> str:
-    maximum = "" if allowed.max_count is None else f" to {allowed.max_count}"
-    return f"from {allowed.min_count or 0}{maximum} in steps of {allowed.step or 1}"

@@ -155,7 +155,7 @@ def config(api: Api, *, output: OutputOption = Output.TABLE) -> None:
     Options override environment variables (PRIME_API_KEY, PRIME_API_BASE_URL, PRIME_TEAM_ID, PRIME_CONTEXT),
     which override the files of `prime login` and `prime config` in ~/.prime.
     """
-    from primepods.config import SettingSource, explain, saved_contexts
+    from primepods.config import SettingSource, explain, max_hourly, saved_contexts
 
     settings = explain(**api.account)
     table = ModelTable(
@@ -170,5 +170,6 @@ def config(api: Api, *, output: OutputOption = Output.TABLE) -> None:
     table.print(settings, PrintOptions(output=output))
     if output is Output.TABLE and (contexts := saved_contexts())[1:]:
         print_info(f"Contexts for --context: {', '.join(contexts)}")
-    # This raises an error if a setting in the table is unusable.
+    # These raise an error if a setting in the table is unusable.
+    max_hourly()
     api.client().close()

@@ -9,7 +9,7 @@ from typing import Any, Final
 from .._http.executor import RequestExecutor
 from .._utils.money import money
 from ..client import AsyncClient
-from ..config import KEY_PAGE, environment_variable, explain, resolve_watchdog_key
+from ..config import KEY_PAGE, environment_variable, explain, max_hourly, resolve_watchdog_key
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -34,6 +34,7 @@ def create_client(
 ) -> tuple[AsyncClient | None, list[Check]]:
     """Return a client without retries and checks of its settings; ``None`` if the settings are not valid."""
     try:
+        max_hourly()  # orders need it to be valid
         sources = {
             source.name: source for source in explain(base_url=base_url, context=context, team_id=team_id)
         }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from .._version import __version__
-from ..config import Settings, environment_without_key, lease_folder
+from ..config import Settings, default_ssh_command, environment_without_key, lease_folder
 from ..errors import ConfigError
 from ..leasing.ledger import probe_folder
 from ._check import Check, failure, ok, warning
@@ -41,6 +41,8 @@ async def check_ssh(account_keys: frozenset[str] | None) -> Check:
     Args:
         account_keys: The account's public keys, without comments; ``None`` if they are unknown.
     """
+    if (command := default_ssh_command()) != "ssh":
+        return ok("ssh", f"PRIMEPODS_SSH_COMMAND is {command}; its keys are not checked")
     if shutil.which("ssh") is None:
         return warning("ssh", "not installed", "Install OpenSSH, to log in to pods and copy files.")
     program = await asyncio.to_thread(_run, "ssh", "-V") or "ssh -V fails"

@@ -56,6 +56,11 @@ class SpecRange(Model):
         included = default if self.default_included_in_price else 0
         return max(0, count - included) * (self.price_per_unit or 0.0)
 
+    def __str__(self) -> str:
+        """Return the amounts for a message: ``from 100 to 500 in steps of 100``."""
+        maximum = "" if self.max_count is None else f" to {self.max_count}"
+        return f"from {self.min_count or 0}{maximum} in steps of {self.step or 1}"
+
 
 @attrs.frozen(kw_only=True)
 class Prices(Model):

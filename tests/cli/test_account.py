@@ -85,7 +85,11 @@ def test_a_disk_is_ordered_at_a_price(emulator: Emulator, run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("disks", "create", "--size", "7", "--yes"), 1, "no offer of 7 GB of disk fits; disks are at "),
+        (
+            ("disks", "create", "--size", "7", "--yes"),
+            1,
+            "no offer of 7 GB of disk fits; sizes in GB: ",
+        ),
         (
             ("disks", "create", "--size", "7", "--provider", "none"),
             1,

@@ -92,6 +92,23 @@ def well(request: Received, **headers: str) -> Answer:
     return reply({} if "gpu-summary" in request.path else {"data": [], "total_count": 0}, headers=headers)
 
 
+def test_another_ssh_program_and_an_invalid_limit(
+    emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys are a matter of that program; `config` shows the limit and its source before the error."""
+    monkeypatch.setenv("PRIMEPODS_SSH_COMMAND", "tsh ssh")
+    assert checks(run("doctor", "--json"))["ssh"][:2] == (
+        "ok",
+        "PRIMEPODS_SSH_COMMAND is tsh ssh; its keys are not checked",
+    )
+    monkeypatch.setenv("PRIMEPODS_MAX_HOURLY", "20 dollars")
+    found = checks(run("doctor", "--json"))["settings"]
+    assert (found[0], "must be a number of at least 0, got '20 dollars'" in found[1]) == ("failure", True)
+    shown = run("config")
+    assert (shown.exit_code, "20 dollars" in shown.stdout) == (2, True)
+    assert "PRIMEPODS_MAX_HOURLY) must be a number" in shown.stderr
+
+
 FINDINGS: dict[str, tuple[Any, str, str, str]] = {
     "another key": (reply({"detail": "Not authenticated"}, 401), "permissions", "failure", "does not accept"),
     "nothing may be read": (reply({"detail": "no"}, 403), "permissions", "failure", "may not read pods"),

@@ -101,8 +101,8 @@ def create(
             reason = "that fits has a price" if offers else "fits"
             filters = {"at": provider, "in": data_center}
             where = "".join(f" {word} {quote(value)}" for word, value in filters.items() if value)
-            others = ", ".join(sorted({offer.provider for offer in listed}))
-            hint = f"; disks are at {others}" if others and not offers else ""
+            others = ", ".join(sorted({f"{offer.provider} ({offer.spec})" for offer in listed}))
+            hint = f"; sizes in GB: {others}" if others and not offers else ""
             raise CommandError(f"no offer of {size} GB of disk{where} {reason}{hint}")
         offer = min(priced, key=lambda offer: (offer.spec.price_hr(size), offer.provider))
         place = " in ".join(filter(None, [offer.provider, offer.data_center or offer.country]))
