@@ -41,8 +41,9 @@ async def check_ssh(account_keys: frozenset[str] | None) -> Check:
     Args:
         account_keys: The account's public keys, without comments; ``None`` if they are unknown.
     """
-    if (command := default_ssh_command()) != "ssh":
-        return ok("ssh", f"PRIMEPODS_SSH_COMMAND is {command}; its keys are not checked")
+    if default_ssh_command() != "ssh":
+        # The command may hold a password, and reports are shown to others.
+        return ok("ssh", "PRIMEPODS_SSH_COMMAND is set; its keys are not checked")
     if shutil.which("ssh") is None:
         return warning("ssh", "not installed", "Install OpenSSH, to log in to pods and copy files.")
     program = await asyncio.to_thread(_run, "ssh", "-V") or "ssh -V fails"
