@@ -232,8 +232,7 @@ class RequestExecutor:
         data = parse_response(
             request,
             outcome,
-            key=self.settings.api_key,
-            base_url=self.settings.base_url,
+            settings=self.settings,
             now=self._clock.wall(),
         )
         try:

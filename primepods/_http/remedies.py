@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
-from ..config import DEFAULT_BASE_URL, KEY_PAGE
+from ..config import DEFAULT_BASE_URL, KEY_PAGE, Settings
 from .backoff import SAFE_METHODS, is_idempotent
 from .request import DISKS, PODS, SSH_KEYS, Request
 
@@ -37,15 +37,17 @@ _PERMISSIONS: Final[Mapping[str, str]] = {PODS: "Instances", DISKS: "Disks"}
 """Names of a key's permissions, by the prefix of the path."""
 
 
-def remedy_for(status: int, request: Request, *, base_url: str, is_json: bool) -> str:
+def remedy_for(status: int, request: Request, settings: Settings, *, is_json: bool) -> str:
     """Return the remedy for an error response.
 
     A 401 or 403 that is not JSON is assumed to be a gateway's.
     """
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return _key_remedy(status, request) if is_json else _gateway_remedy(base_url)
+        if is_json:
+            return _key_remedy(status, request, settings.key_source)
+        return _gateway_remedy(settings.base_url)
     if status == HTTPStatus.NOT_FOUND:
-        return _not_found_remedy(request, base_url)
+        return _not_found_remedy(request, settings.base_url)
     if status == HTTPStatus.TOO_MANY_REQUESTS and not is_idempotent(request.method):
         return "The request was not carried out: send it again later."
     if status == HTTPStatus.CONFLICT and request.path.startswith(PODS):
@@ -96,7 +98,7 @@ def _gateway_remedy(base_url: str) -> str:
     )
 
 
-def _key_remedy(status: int, request: Request) -> str:
+def _key_remedy(status: int, request: Request, key_source: str) -> str:
     need = "that allows the request"
     resource = next((name for path, name in _PERMISSIONS.items() if request.path.startswith(path)), None)
     if resource is not None:
@@ -104,8 +106,8 @@ def _key_remedy(status: int, request: Request) -> str:
         need = f"with the permission {resource} ({permission})"
     if status == HTTPStatus.UNAUTHORIZED:
         return (
-            f"The API key is missing, wrong or expired. Create a key {need} at {KEY_PAGE}, and pass it as "
-            "api_key or set PRIME_API_KEY."
+            f"The API key ({key_source}) is wrong or expired: replace it by one {need}, which you create at "
+            f"{KEY_PAGE}."
         )
     return (
         f"The request needs an API key {need}; see {KEY_PAGE}. A 403 can also mean that the API does not "

@@ -14,6 +14,7 @@ from .._utils.clock import parse_http_date
 from .._utils.secret import Secret
 from .._utils.strict_json import loads, show
 from .._utils.text import one_line
+from ..config import Settings
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -77,8 +78,8 @@ class Response:
     sent_count: int = 1
 
 
-def parse_response(request: Request, response: Response, *, key: Secret, base_url: str, now: float) -> Any:
-    """Return the data of a response, or raise the error that it reports.
+def parse_response(request: Request, response: Response, *, settings: Settings, now: float) -> Any:
+    """Return the data of a response to a client with these settings, or raise the error that it reports.
 
     ``now`` is in seconds since the epoch.
 
@@ -87,8 +88,8 @@ def parse_response(request: Request, response: Response, *, key: Secret, base_ur
         ProtocolError: The response is not from the API, or has no usable content.
     """
     if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
-        return _parse_success(request, response, key)
-    raise _build_error(request, response, key, base_url, now)
+        return _parse_success(request, response, settings.api_key)
+    raise _build_error(request, response, settings, now)
 
 
 def _parse_success(request: Request, response: Response, key: Secret) -> Any:
@@ -114,9 +115,9 @@ def _parse_success(request: Request, response: Response, key: Secret) -> Any:
 
 
 def _build_error(
-    request: Request, response: Response, key: Secret, base_url: str, now: float
+    request: Request, response: Response, settings: Settings, now: float
 ) -> APIError | ProtocolError:
-    status = response.status
+    status, key = response.status, settings.api_key
     body = read_error(response.body, key)
     # The response to a HEAD has no body: assume that it is from the API.
     is_json = body.is_json or request.method == "HEAD"
@@ -138,7 +139,7 @@ def _build_error(
     if error_class is ValidationError:
         fields["errors"] = body.errors
     phrase = f"{status} {http.client.responses.get(status, '')}".strip()
-    remedy = remedy_for(status, request, base_url=base_url, is_json=is_json)
+    remedy = remedy_for(status, request, settings, is_json=is_json)
     return error_class(f"{request.method} {request.path}: {phrase}: {body.message} {remedy}", **fields)
 
 

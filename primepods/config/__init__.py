@@ -71,6 +71,7 @@ class Settings:
     """Resolved and validated settings of a client. They are hashable, and pickles do not hold the key."""
 
     api_key: Secret = attrs.field(repr=False)
+    key_source: str = attrs.field(default="argument api_key", eq=False)
     base_url: str = DEFAULT_BASE_URL
     team_id: str | None = None
     timeout: float = DEFAULT_TIMEOUT
@@ -125,6 +126,7 @@ def resolve(
     team = None if found.team is None else check_header_value("team ID", found.team)
     return Settings(
         api_key=Secret(check_header_value("API key", found.key)),
+        key_source=found.key.source,
         base_url=url_parts.geturl(),
         team_id=team,
         timeout=check_seconds("timeout", timeout),

@@ -165,7 +165,7 @@ def _check_permissions(results: dict[str, Any], user: Any) -> list[Check]:
     readable = ", ".join(what for what in results if what not in errors)
     for what, error in errors.items():
         if isinstance(error, AuthenticationError):
-            remedy = f"Make a key at {KEY_PAGE}, and set PRIME_API_KEY."
+            remedy = f"Create a key at {KEY_PAGE}, and put it where the present one comes from."
             return [failure("permissions", f"the API does not accept the key: {error.message}", remedy)]
         if not isinstance(error, PermissionDeniedError):
             remedy = "Try again later; if it still fails, report this."

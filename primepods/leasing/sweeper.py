@@ -206,7 +206,8 @@ class Sweeper:
                 self._skip(
                     row,
                     f"the expiry in its name, {until}, is not known to have passed "
-                    f"{_EXPIRED_MARGIN / 60:.0f} minutes ago, and no lease file records the pod",
+                    f"{_EXPIRED_MARGIN / 60:.0f} minutes ago, and no lease file records the pod. "
+                    f"Unless it is in use, delete it with `pods.delete({row.id!r})`",
                 )
         return found
 

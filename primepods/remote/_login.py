@@ -76,8 +76,15 @@ class Login:
 
         Raises:
             LoginError: The login did not succeed in time, or cannot succeed.
-            ConfigError: ``ssh`` cannot be started or rejects its options, or host keys cannot be stored.
+            ConfigError: ``ssh`` cannot be started or rejects its options, host keys cannot be stored, or the
+                pod is emulated.
         """
+        if self.options.ssh_command == ("ssh",) and is_emulated(self.target.host):
+            raise ConfigError(
+                f"Cannot log in to pod {self.label}: its address {self.target.host} is that of an emulated "
+                "pod, with no machine behind it. Set PRIMEPODS_SSH_COMMAND='python -m "
+                "primepods.emulator.local_ssh', as `primepods emulator` prints it."
+            )
         timeout = self.options.login_timeout if timeout is None else timeout
         session: Session | None = None
         said = ""
@@ -151,14 +158,6 @@ class Login:
             )
         if is_first:
             await self.options.check(self.machine, self.target)
-        if self.options.ssh_command == ("ssh",) and is_emulated(self.target.host):
-            raise LoginError(
-                f"Could not log in to pod {self.label}: its address {self.target.host} is that of an "
-                "emulated pod, with no machine behind it. Set PRIMEPODS_SSH_COMMAND='python -m "
-                f"primepods.emulator.local_ssh', as `primepods emulator` prints it. ssh said: {said}",
-                pod_id=self.pod_id,
-                said=said,
-            )
 
     def _timeout_error(self, timeout: float, said: str, offered: list[str]) -> LoginError:
         failure = f"Could not log in to pod {self.label} with `{self.target}` within {timeout:g} s: {said}"

@@ -328,7 +328,9 @@ class AsyncRemote:
             raise self._no_address_error(f"has no node {number}: it has {len(nodes)}, numbered from 0.")
         target = nodes[number].ssh
         if target is None:
-            raise self._no_address_error(f"has no address for its node {number}. Wait until it is ready.")
+            raise self._no_address_error(
+                f"has no address for its node {number}. Wait with `pods.wait_ready({self._pod_id!r})`."
+            )
         machine = machine_name(self._pod_id, number)
         if self._login is not None and (self._login.target, self._login.machine) == (target, machine):
             return self._login  # it counts the logins in progress

@@ -149,11 +149,13 @@ class Results:
             f"`primepods cp {self._run.name}:{item.remote} {shown_path(item.local)}`"
             for item in self._missing
         )
+        here = "" if record.is_detached else "Ctrl-C here or "
         self._host.info(
             f"{failed}{pod.name} is held until {clock} ({short_duration(seconds)}{hint}), for at most "
             f"{money(pod.price_hr * seconds / 3600)}, since {paths} could not be fetched; trying again every "
-            f"{short_duration(math.ceil(pause))}. By hand, fetch with {by_hand}, from the right path "
-            f"or to another folder. To delete the pod without it, run `primepods stop {self._run.name}`."
+            f"{short_duration(math.ceil(pause))}. By hand, in another terminal, fetch with {by_hand}, from "
+            f"the right path or to another folder. {here}`primepods stop {self._run.name}` deletes the pod "
+            "without it."
         )
         return pause
 

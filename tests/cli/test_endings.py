@@ -250,6 +250,7 @@ def test_a_pod_is_held_for_a_short_time_where_nobody_may_read_it_or_a_command_fa
     assert (re.search(r"holding, \d+m left", said) is not None) == (make is pty.openpty), said
     os.close(ours)
     assert re.search(rf"is\s+held\s+until\s+\d\d:\d\d\s+\({held}", said), said
+    assert re.search(r"Ctrl-C\s+here\s+or\s+`primepods\s+stop\s+\S+\s+deletes\s+the\s+pod", said), said
     is_told = re.search(r"exit\s+code\s+127\s+\(the\s+command[^.]+\.\s+run-", said) is not None
     assert (is_told, process.returncode, list(market.pods)) == (code == 127, code, []), said
 

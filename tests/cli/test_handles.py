@@ -76,8 +76,8 @@ def test_no_handle(api: Emulator, run: Run, handle: str) -> None:
     [
         ("tran", "did you mean 'train' or 'train-2'? Otherwise, see `primepods list`"),
         ("3fa", "a prefix of an id needs 4 characters or more"),
-        ("nobody", "see `primepods list`, and `primepods history`"),
-        ("job 17", "see `primepods list`, and `primepods history`"),
+        ("nobody", "see `primepods list` and `primepods runs`"),
+        ("job 17", "see `primepods list` and `primepods runs`"),
         ("train-2*", "`primepods list`, `watch` and `delete` take a pattern as --name"),
     ],
 )

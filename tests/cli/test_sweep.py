@@ -62,6 +62,17 @@ def test_what_is_left_alone_is_not_nothing(emulator: Emulator, run: Run, folder:
     assert result.output.endswith("\nNothing to delete.\n")
 
 
+def test_a_pod_with_a_later_expiry_is_named_with_what_deletes_it(
+    emulator: Emulator, run: Run, folder: Path
+) -> None:
+    """Its name says that a process elsewhere may still use it."""
+    pod_id = run("create", "--gpu", "H100", "--name", "ci", "--max-hours", "3", "--yes").stdout.strip()
+    says = f"delete it with `primepods delete {pod_id}`"
+    # The server tells its time in whole seconds, so that a new pod may look younger than it is.
+    wait_for(lambda: says in run("sweep", "--prefix", "ci-", "--older-than", "0s", "--yes").stderr)
+    assert pod_id in emulator.pods
+
+
 def test_a_dry_run_shows_and_deletes_nothing(emulator: Emulator, run: Run, folder: Path) -> None:
     """With what it costs."""
     pod_id = leave(emulator, folder)

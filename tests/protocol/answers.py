@@ -17,9 +17,11 @@ from primepods._http import response as _answers
 from primepods._http.request import PODS, Request
 from primepods._http.response import Response, parse_response
 from primepods._utils.secret import Secret
+from primepods.config import Settings
 
 KEY = Secret("pit_0123456789_secret_of_the_tests")
 BASE_URL = "https://api.example.test"
+SETTINGS = Settings(api_key=KEY, base_url=BASE_URL, key_source="environment variable PRIME_API_KEY")
 NOW = datetime(2026, 11, 7, 5, 31, 56, tzinfo=UTC)
 PATH = f"{PODS}/my_pod_id"
 PACKAGE = Path(_answers.__file__).parent
@@ -41,7 +43,7 @@ def respond(status: int, body: Any = b"", **headers: str) -> Response:
 
 def read(response: Response, request: Request | None = None) -> Any:
     """The data of an answer."""
-    return parse_response(request or ask(), response, key=KEY, base_url=BASE_URL, now=NOW.timestamp())
+    return parse_response(request or ask(), response, settings=SETTINGS, now=NOW.timestamp())
 
 
 def fail(status: int, body: Any = b"", request: Request | None = None, **headers: str) -> APIError:

@@ -258,7 +258,7 @@ def test_what_a_key_lacks_is_said(status: int, method: str, need: str) -> None:
     assert KEY_PAGE in told
     assert f"the permission Instances ({need})" in told
     assert ("Write" in told) == (need != "Read")
-    assert ("missing, wrong or expired" in told) == (status == 401)
+    assert ("The API key (environment variable PRIME_API_KEY) is wrong" in told) == (status == 401)
     assert ("the pod is another team's" in told) == (status == 403)
     other = str(fail(status, {"detail": "no"}, ask(method, "/api/v1/ssh_keys/")))
     assert KEY_PAGE in other

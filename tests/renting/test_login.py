@@ -59,6 +59,20 @@ async def test_a_pod_is_handed_over_when_it_can_be_logged_in_to(
         assert (list(emulator.pods), lease_files(folder)) == ([], [])
 
 
+async def test_ssh_itself_cannot_log_in_to_an_emulated_pod(folder: Path) -> None:
+    """That is said before ssh is started, with what helps, and no other offer is tried."""
+    async with (
+        Emulator(boot_seconds=0, delete_seconds=0) as emulator,
+        primepods.AsyncClient(emulator.api_key, base_url=emulator.url) as client,
+    ):
+        spec = spec_of(await client.request("GET", "/api/v1/availability/gpus"))
+        lease = client.pods.lease([spec] * 3, login=True, ssh_command="ssh", interval=0.05)
+        with pytest.raises(primepods.ConfigError, match="PRIMEPODS_SSH_COMMAND='python -m"):
+            await lease.__aenter__()
+        orders = emulator.requests.where(method="POST")
+        assert (len(orders), list(emulator.pods), lease_files(folder)) == (1, [], [])
+
+
 @pytest.mark.slow
 async def test_keys_that_two_pods_refuse_are_tried_on_no_third(folder: Path) -> None:
     """The error is that of the login, with the first as a note, and no pod is left."""

@@ -519,6 +519,7 @@ async def test_a_lease_of_another_machine_that_lasts_is_left_alone(folder: Path)
         sweep = await it.client.pods.sweep(prefix="ci-", older_than=60)
         assert (sweep.deleted, it.running()) == ((pods[1],), [pods[0]])
         assert [(skipped.name, skipped.pod_id) for skipped in sweep.skipped] == [(lasting, pods[0])]
+        assert f"delete it with `pods.delete({pods[0]!r})`" in sweep.skipped[0].reason
 
 
 @pytest.mark.parametrize("date", [None, "yesterday", "Thu, 01 Jan 1970 00:00:00 GMT"])

@@ -22,7 +22,7 @@ _POD_PATH: Final = re.compile(r"/pods/(?!status$|history$)([^/]+)(?:/logs?)?$")
 """Path of a request about one pod, with its id."""
 _COMMAND_OR_ID: Final = re.compile(r"`[^`]*`|\b([0-9a-f]{8})[0-9a-f]{24}\b")
 _MAY_BE_BILLED: Final = re.compile(r"\bbilled\b|\b(?:be|left) running\b")
-SEE_LISTS: Final = "see `primepods list`, and `primepods history` for terminated pods"
+SEE_LISTS: Final = "see `primepods list` and `primepods runs`, and `primepods history` for terminated pods"
 _log = logging.getLogger("primepods.cli")
 
 
@@ -119,6 +119,7 @@ _REPLACEMENTS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]]
         (r"\bssh_options\b", "--ssh-option"),
         (r"as ssh_command\b", "as --ssh-command"),
         (r" Pass the command for the pod as command=\.", ""),
+        (r"`?pods\.wait_ready\('([^']*)'\)`?", r"`primepods wait \1`"),
         (r"`?pods\.wait_gone\(\)`?", "`primepods wait --until gone`"),
         (r"`?availability\.(?:cheapest|find|gpus)\(\)`?", "`primepods offers`"),
         (r"(?<=\()argument (base_url|context|team_id)(?=\))", _option),

@@ -13,7 +13,7 @@ from primepods._utils.money import money
 
 from .._shared.command import Api, YesOption, api_command, confirm
 from .._shared.durations import duration_option, short_age
-from .._shared.errors import CommandError, print_error, print_errors_and_exit_if_any
+from .._shared.errors import CommandError, print_error, print_errors_and_exit_if_any, reword_for_shell
 from .._shared.table import Column, print_info, print_table
 from .._shared.text import count
 
@@ -62,7 +62,7 @@ def command(
     These pods are billed until they are deleted. Leaves a pod alone if a running process of this machine
     still leases it, or if its lease file belongs to another API or key. Pods leased on another machine that
     shares this home folder are deleted only with --older-than or --expired. Pods without a lease file need
-    --prefix and --older-than, or --expired.
+    --prefix and --older-than, or --expired; one whose name has a later expiry is left alone, and named.
     """
     selection = {"prefix": prefix, "older_than": older_than, "expired": expired}
     sweep = partial(_sweep, api, selection, dry_run=dry_run)
@@ -89,7 +89,7 @@ def _sweep(api: Api, selection: dict[str, Any], *, dry_run: bool, yes: bool) -> 
     with api.client() as client:
         found = client.pods.sweep(**selection, dry_run=True)
         for lease in found.skipped:
-            print_info(f"Left alone: {lease.name}, {lease.reason}")
+            print_info(f"Left alone: {lease.name}, {reword_for_shell(lease.reason)}")
         if not found.found:
             print_errors_and_exit_if_any(api.command, found.errors)
             print_info("Nothing to delete.")
