@@ -48,7 +48,7 @@ def command(
         raise CommandError("POD, --install and --uninstall cannot be combined", ExitCode.USAGE)
     if uninstall:
         uninstall_hosts()
-        print_info("~/.ssh/config has no pods of primepods.")
+        print_info("Removed: ~/.ssh/config has no pods of primepods any more.")
         return
     with api.client() as client:
         if pod is not None:
