@@ -6,13 +6,13 @@ from ._agent_budget import Reservation as Reservation
 from ._check import check_run as check_run
 from ._each import EachRunner as EachRunner
 from ._each import check_each as check_each
-from ._each import count_items as count_items
-from ._each import create_run as create_run
 from ._follow import follow_job as follow_job
 from ._host import ItemProgress as ItemProgress
 from ._host import ItemResult as ItemResult
 from ._host import RunError as RunError
 from ._host import RunHost as RunHost
+from ._items import count_items as count_items
+from ._items import create_run as create_run
 from ._process import delayed_stop as delayed_stop
 from ._process import ignore_stop as ignore_stop
 from ._process import start_process as start_process

@@ -1,7 +1,7 @@
 """Runs of many items: a pool of pods, and around it the record of a run.
 
-Each item is the work of a run (see :mod:`._work`) on one of the pool's pods. The run's folder has the items,
-one a line, and a line for each item that has ended. If the process dies, the next one deletes the pods of the
+Each item is the work of a run (see :mod:`._work`) on one of the pool's pods. The run's folder has the items
+and their results (see :mod:`._items`). If the process dies, the next one deletes the pods of the
 dead one, and begins those items again that have no line. If it must stop instead, it first ends and fetches
 what runs on these pods.
 """
@@ -9,22 +9,19 @@ what runs on these pods.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import os
-import re
 import shlex
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .._utils.files import append_line, read_objects, read_path, replace_file
 from .._utils.money import money
-from .._utils.text import quote, short_duration
+from .._utils.text import short_duration
 from ..errors import (
     BudgetExceededError,
     ConfigError,
@@ -40,6 +37,7 @@ from ._check import check_run
 from ._ending import Reason, describe_pod
 from ._follow import DISK_FULL
 from ._host import BUDGET_EXCEEDED, FAILED, INTERRUPTED, ItemProgress, ItemResult, RunError, RunHost
+from ._items import MAX_SIZE, Items, fill_command
 from ._results import shown_path
 from ._run import Run, RunRecord
 from ._runner import USED_UP, Runner
@@ -56,66 +54,6 @@ if TYPE_CHECKING:
     from ..leasing.supervisor import LeaseSupervisor
     from ..models import PodChange
 
-_FIELD: Final = re.compile(r"\{\{(\w*)\}\}|(?<!\$)\{(\w*)\}")
-"""A field in a command, such as ``{}`` or ``{name}``, or with two braces one to leave; never ``${name}``."""
-_JSON: Final = json.JSONDecoder(parse_int=float)
-"""Decodes integers of any length: their text is used."""
-_MAX_SIZE: Final = 16 << 20
-_ITEMS: Final = "items"
-_RESULTS: Final = "results"
-"""Names of files in the folder of a run."""
-
-
-def fill_command(command: str | list[str], item: str) -> str | list[str]:
-    """Return the command of an item: with the item for ``{}``, and with its fields for ``{name}``.
-
-    In a line for the shell, the values are quoted.
-
-    Args:
-        command: The command, as for ``pod.start``.
-        item: The item's line. A JSON object has fields, and a JSON string is the item without its quotes.
-
-    Raises:
-        ValueError: The item has no such field.
-    """
-    fields, why = {"": item}, "it"
-    try:
-        value: Any = _JSON.decode(item)
-    except (ValueError, RecursionError):
-        why = "it is not JSON, so it"
-    else:
-        if isinstance(value, str):
-            fields = {"": value}
-        elif isinstance(value, dict):
-            fields |= _read_fields(item)
-
-    def fill(word: str, *, is_quoted: bool = False) -> str:
-        def replace(match: re.Match[str]) -> str:
-            left, name = match.groups()
-            if left is not None:
-                return f"{{{left}}}"
-            if name not in fields:
-                raise ValueError(f"{why} has no field {name!r}, which the command names: {quote(item)}")
-            return shlex.quote(fields[name]) if is_quoted else fields[name]
-
-        return _FIELD.sub(replace, word)
-
-    return fill(command, is_quoted=True) if isinstance(command, str) else [fill(word) for word in command]
-
-
-def _read_fields(text: str) -> dict[str, str]:
-    """Return the values of a JSON object as its text has them; strings without their quotes."""
-    fields: dict[str, str] = {}
-    end = 0
-    while (start := text.find('"', end)) >= 0:
-        name, end = _JSON.raw_decode(text, start)
-        begin = text.index(":", end) + 1
-        while text[begin].isspace():
-            begin += 1
-        value, end = _JSON.raw_decode(text, begin)
-        fields[name] = value if isinstance(value, str) else text[begin:end]
-    return fields
-
 
 def check_each(record: RunRecord, variables: dict[str, str], items: Sequence[str]) -> list[str]:
     """Check a run of many items before anything is rented, as :func:`check_run` does; return warnings.
@@ -128,8 +66,8 @@ def check_each(record: RunRecord, variables: dict[str, str], items: Sequence[str
     for refused, option in ((record.keep, "--keep"), (record.hold is not None, "--hold")):
         if refused:
             raise ValueError(f"{option} and --each cannot be combined: the next item needs the pod")
-    if sum(len(item.encode()) + 1 for item in items) > _MAX_SIZE:
-        raise ValueError(f"--each has more than {_MAX_SIZE >> 20} MB")
+    if sum(len(item.encode()) + 1 for item in items) > MAX_SIZE:
+        raise ValueError(f"--each has more than {MAX_SIZE >> 20} MB")
     for number, item in enumerate(items, 1):
         try:
             check_work(_item_record(record, number, item).command)
@@ -137,19 +75,6 @@ def check_each(record: RunRecord, variables: dict[str, str], items: Sequence[str
             raise ValueError(f"item {number} of --each: {exc}") from None
     first = _item_record(record, 1, items[0])
     return check_run(attrs.evolve(first, uploads=record.uploads, hold=None), variables)
-
-
-def create_run(record: RunRecord, items: Iterable[str]) -> Run:
-    """Create a run of many items, and lock it for this process; see :meth:`Run.create`."""
-    run = Run.create(record)
-    try:
-        (run.path / _RESULTS).touch(mode=0o600)
-        # Its name is synced with that of the items.
-        replace_file(run.path / _ITEMS, "\n".join(items).encode())
-    except BaseException:
-        run.remove()
-        raise
-    return run
 
 
 def _item_record(record: RunRecord, number: int, item: str, *, restart: int = 0) -> RunRecord:
@@ -183,8 +108,7 @@ class EachRunner(Runner):
         self._variables = variables
         # Several pods are set up at a time, and there is one place for progress.
         self._work = Work(host.labelled(""), run, variables, self.interruptions)
-        self._items: list[str] = read_path(run.path / _ITEMS).decode().split("\n")
-        self._results: dict[int, ItemResult] = _read_results(run.path / _RESULTS)
+        self._items = Items(run.path)
         self.must_take_over: bool = run.may_have_pod
         self._pool: AsyncPool | None = None
         self._outputs = {stream: echo(stream) for stream in ("stdout", "stderr")}
@@ -200,8 +124,6 @@ class EachRunner(Runner):
         self._running_count = 0
         self._is_limit_near = False
         self._are_fetched = True
-        # Results without a line in the record, while it cannot be written.
-        self._unwritten: list[ItemResult] = []
         self._last_problem = ""
 
     async def execute(self, client: AsyncClient) -> int:
@@ -213,8 +135,8 @@ class EachRunner(Runner):
             self._write_results()
             for output in self._outputs.values():
                 output.close()
-            if self._pool is not None and self._results:
-                self._host.show_results([self._results[item] for item in sorted(self._results)])
+            if self._pool is not None and self._items.results:
+                self._host.show_results([result for _, result in sorted(self._items.results.items())])
 
     @property
     def _is_ending(self) -> bool:
@@ -228,25 +150,16 @@ class EachRunner(Runner):
         self._host.info("Interrupted: deleting all pods, and waiting until they are confirmed gone")
         work.cancel()
 
-    @property
-    def _left(self) -> list[int]:
-        """Numbers of the items that have no result."""
-        return [number for number in range(1, len(self._items) + 1) if number not in self._results]
-
     async def _rent_and_restart(self, client: AsyncClient) -> int:
         if self.must_take_over:
             await self._end_old_pods(client)
-        if self._left and not self._is_stopping:
-            await self._do_all(client, self._left)
+        if (left := self._items.left) and not self._is_stopping:
+            await self._do_all(client, left)
         if self._is_limit_near:
             return BUDGET_EXCEEDED
-        if len(self._results) < len(self._items):
+        if self._items.left:
             return self.interruptions.exit_code
-        return FAILED if self._failed_count else 0
-
-    @property
-    def _failed_count(self) -> int:
-        return sum(result.exit_code != 0 for result in self._results.values())
+        return FAILED if self._items.failed_count else 0
 
     async def _end_old_pods(self, client: AsyncClient) -> None:
         """Delete the pods of the dead process; after `stop`, end and fetch their items at work first."""
@@ -310,7 +223,7 @@ class EachRunner(Runner):
         pod_name = supervisor.last_order.name
         try:
             async with lease as pod:
-                left = {f"{self._run.name}-{number}": number for number in self._left}
+                left = {f"{self._run.name}-{number}": number for number in self._items.left}
                 names = [job.name.rpartition("-") for job in await pod.jobs()]
                 # The results of the earlier ones were fetched before the last one began. Jobs that began in
                 # the same second may be in another order.
@@ -348,8 +261,8 @@ class EachRunner(Runner):
                     if self._is_ending and not self._at_work:
                         break
                 self._save(are_fetched=self._are_fetched)
-                if len(self._results) == len(self._items):
-                    self._save(result=FAILED if self._failed_count else 0)
+                if not self._items.left:
+                    self._save(result=FAILED if self._items.failed_count else 0)
                 self._host.waiting("Deleting the pods, and waiting until they are confirmed gone")
         except BudgetExceededError:
             if self._run.may_have_pod:
@@ -389,7 +302,7 @@ class EachRunner(Runner):
         self._price_hr[pod.name] = pod.price_hr
         if self._record.job is None:
             self._save(job=self._run.name)  # the first command starts
-        record = _item_record(self._record, number, self._items[number - 1], restart=restart)
+        record = _item_record(self._record, number, self._items.lines[number - 1], restart=restart)
         run, label = _ItemRun(self._run.path / f"{self._run.name}-{number}", record), f"[{number}] "
         if restart and begun is None:
             self._host.labelled(label).info(f"Restart {restart} of {record.restarts}, on another pod")
@@ -466,24 +379,15 @@ class EachRunner(Runner):
             pod=pod_name,
             cost=round(self._price_hr.get(pod_name, 0.0) * result.seconds / 3600, 4),
         )
-        self._results[end.item] = end
-        self._unwritten.append(end)
+        self._items.add(end)
         self._write_results()
         host.info(f"Exit code {code} after {short_duration(result.seconds)}; {self._progress()}")
         self._show_progress()
 
     def _write_results(self) -> None:
-        """Append the results that have no line to the record; if that fails, they wait for the next one."""
-        if not self._unwritten:
-            return
+        """Write the results to the record; if that fails, they wait for the next one."""
         try:
-            file = os.open(self._run.path / _RESULTS, os.O_RDWR)
-            try:
-                while self._unwritten:
-                    append_line(file, json.dumps(attrs.asdict(self._unwritten[0])).encode())
-                    del self._unwritten[0]
-            finally:
-                os.close(file)
+            self._items.write()
         except OSError as exc:
             self._note_problem(self._run.describe_problem(exc))
 
@@ -499,16 +403,16 @@ class EachRunner(Runner):
 
     def _progress(self) -> ItemProgress:
         return ItemProgress(
-            done=len(self._results),
-            failed=self._failed_count,
+            done=len(self._items.results),
+            failed=self._items.failed_count,
             running=self._running_count,
             booting=0 if self._pool is None else self._pool.supervisor.booting,
-            total=len(self._items),
+            total=len(self._items.lines),
             spent=self._record.spent,
         )
 
     def _show_progress(self) -> None:
-        if len(self._results) < len(self._items) and not self._is_ending:
+        if self._items.left and not self._is_ending:
             self._host.show_items(self._progress())
 
     def _note_order(self, lease_file: Path) -> None:
@@ -531,11 +435,12 @@ class EachRunner(Runner):
 
     def verdict(self, exit_code: int) -> str:
         """Return how the run has ended: items, results, cost, and whether a pod is left."""
-        if self._pool is None and not self._results and self._record.job is None:
+        items = self._items
+        if self._pool is None and not items.results and self._record.job is None:
             return ""
-        total, done, failed = len(self._items), len(self._results), self._failed_count
-        fetched_early = [number for number in self._left if number in self._fetched_early]
-        lost = [number for number in self._left if number not in self._fetched_early]
+        done, failed = len(items.results), items.failed_count
+        fetched_early = [number for number in items.left if number in self._fetched_early]
+        lost = [number for number in items.left if number not in self._fetched_early]
         ends = {
             "succeeded": done - failed,
             "failed": failed,
@@ -547,7 +452,7 @@ class EachRunner(Runner):
         folders = ", ".join(f"{shown_path(local).rstrip('/')}/ITEM" for _, local in self._record.downloads)
         sentences = [
             f"{self._run.name}: {reason and f'{reason}, '}exit code {exit_code}",
-            f"Of {total} items, {', '.join(f'{n} {end}' for end, n in ends.items() if n)}",
+            f"Of {len(items.lines)} items, {', '.join(f'{n} {end}' for end, n in ends.items() if n)}",
             f"Results in {folders}" if folders and (done or fetched_early) else "",
             f"Cost about {money(self._run.cost())}",
             describe_pod(self._run, self._lease),
@@ -588,19 +493,3 @@ def _count_lines(file: Path, label: str) -> int:
     with suppress(FileNotFoundError), file.open("rb") as lines:
         return sum(line.startswith(label.encode()) for line in lines)
     return 0
-
-
-def count_items(run: Run) -> tuple[int, int] | None:
-    """Return how many items a run has, and how many have ended; ``None`` if it has none, or their files."""
-    if run.record.pods:
-        with suppress(KeyError, OSError, TypeError, ValueError):
-            return read_path(run.path / _ITEMS).count(b"\n") + 1, len(_read_results(run.path / _RESULTS))
-    return None
-
-
-def _read_results(path: Path) -> dict[int, ItemResult]:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        return {row["item"]: ItemResult(**row) for row in read_objects(file)}
-    finally:
-        os.close(file)

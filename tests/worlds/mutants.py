@@ -626,8 +626,8 @@ MUTANTS: Final = (
         "tests/agents/test_looking.py::test_no_result_has_the_key",
     ),
     Mutant(
-        "runs/_each.py",
-        "if number not in self._results]",
+        "runs/_items.py",
+        "if number not in self.results]",
         "]",
         "An item that has ended begins again when the process of its run has died.",
         "story each",
