@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import shlex
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -45,8 +45,6 @@ from ._take_over import read_leases, take_over_lease
 from ._work import MIN_LOGIN_TIMEOUT, PodLostError, Work
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..client import AsyncClient
     from ..leasing.lease import AsyncLease
     from ..leasing.ledger import LeaseRecord
@@ -82,7 +80,7 @@ def _item_record(record: RunRecord, number: int, item: str, *, restart: int = 0)
     return attrs.evolve(
         record,
         command=fill_command(record.command, item),
-        downloads=[(remote, os.path.join(local, str(number), "")) for remote, local in record.downloads],  # noqa: PTH118 - a Path has no slash at its end
+        downloads=[(remote, f"{Path(local, str(number))}/") for remote, local in record.downloads],
         # The pool's setup has uploaded, and a missing result must not keep a pod from the next item.
         uploads=[],
         hold=0.0,

@@ -52,6 +52,8 @@ _SIGNALS = {
     "SIGSEGV": "a crash in native code",
 }
 """What it usually means that a signal has ended a command."""
+_SHELL_CODES = {126: "it cannot be executed", 127: "the command was not found"}
+"""Exit codes that every shell uses."""
 _SIGNAL_CODE = 128
 
 
@@ -117,10 +119,8 @@ class CommandEnd:
 
 def describe_code(code: int) -> str:
     """Return what an exit code of a command usually means; empty for those that mean nothing special."""
-    if code == 126:  # noqa: PLR2004 - as in every shell
-        return "it cannot be executed"
-    if code == 127:  # noqa: PLR2004 - as in every shell
-        return "the command was not found"
+    if code in _SHELL_CODES:
+        return _SHELL_CODES[code]
     try:
         name = signal.Signals(code - _SIGNAL_CODE).name
     except ValueError:
