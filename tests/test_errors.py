@@ -1,7 +1,5 @@
 """All errors: that they are documented, and that they travel between processes and threads without loss."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 import pickle

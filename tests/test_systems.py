@@ -1,7 +1,5 @@
 """What differs on other systems: each function that decides, with the answers of Windows or macOS."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """The benchmark of leaks counts what is left."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from xml.etree import ElementTree as ET

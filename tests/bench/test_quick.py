@@ -1,7 +1,5 @@
 """The benchmarks run, and print sane things. No thresholds: figures of a test machine mean nothing."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

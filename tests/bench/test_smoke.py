@@ -1,7 +1,5 @@
 """The smoke test for the real API, here on the emulator: what it reads, reports and rents."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The soak runs, and nothing goes wrong while it does."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """`primepods disks`, `whoami`, `teams`, `wallet`, `ssh-keys`, and what a key may do."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`primepods run --each`: many items on a few pods, attached, detached, stopped and taken over."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

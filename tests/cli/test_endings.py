@@ -1,7 +1,5 @@
 """Whatever ends a run: what its command has saved is here, or its pod is held, or its limit is over."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty

@@ -1,7 +1,5 @@
 """`primepods forward`, `jupyter` and `code`: what runs on a pod, in programs of this machine."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """`primepods run`: the whole life of a pod in one line."""
 
-from __future__ import annotations
-
 import os
 import re
 import select

@@ -1,7 +1,5 @@
 """Runs that outlive their terminals: detached, listed, attached, stopped, taken over, begun anew."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import fcntl

@@ -1,7 +1,5 @@
 """`primepods ssh-config`: pods in ssh's configuration, as ssh reads it."""
 
-from __future__ import annotations
-
 import fcntl
 import shlex
 import shutil

@@ -1,7 +1,5 @@
 """`primepods run --watchdog`: the pod goes though the process of its run does not live."""
 
-from __future__ import annotations
-
 import os
 import signal
 from contextlib import suppress

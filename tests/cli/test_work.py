@@ -1,7 +1,5 @@
 """`primepods exec` and `primepods cp`: commands and files on pods."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import signal

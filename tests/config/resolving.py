@@ -1,7 +1,5 @@
 """Resolve settings in a test: its arguments, the official command's files, and what comes of them."""
 
-from __future__ import annotations
-
 import json
 import traceback
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Other arguments of a client, and what settings show of the key."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import attrs

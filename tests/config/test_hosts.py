@@ -1,7 +1,5 @@
 """Base URLs, and that a key goes to no host that it is not for."""
 
-from __future__ import annotations
-
 from urllib.parse import urlsplit
 
 import pytest

@@ -1,7 +1,5 @@
 """The environment's proxy."""
 
-from __future__ import annotations
-
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 

@@ -1,7 +1,5 @@
 """Where settings come from, and that files are only read."""
 
-from __future__ import annotations
-
 import errno
 import json
 from pathlib import Path

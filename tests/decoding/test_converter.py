@@ -1,7 +1,5 @@
 """The converter, with and without compiled decoders, and what it leaves behind."""
 
-from __future__ import annotations
-
 import copy
 import gc
 import json

@@ -1,7 +1,5 @@
 """Answers: rows that can be read and rows that cannot, counts, one pod, deletions and logs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial

@@ -1,7 +1,5 @@
 """Every field that the API's schema has arrives where users find it."""
 
-from __future__ import annotations
-
 import copy
 import re
 from datetime import datetime

@@ -1,7 +1,5 @@
 """JSON: both decoders see the same, and what is no JSON is a `ValueError` and nothing else."""
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """How values are read: what a field takes besides its own type, what it refuses, and where it says so."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime
 from typing import Any

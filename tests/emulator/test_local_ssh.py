@@ -1,7 +1,5 @@
 """What takes the place of `ssh` where pods are emulated."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """What the exporter counts, what it does when the API fails, and `primepods exporter`."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

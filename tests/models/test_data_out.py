@@ -1,7 +1,5 @@
 """Models as JSON, as a line of text, and as a table: what people, scripts and notebooks get out of them."""
 
-from __future__ import annotations
-
 import json
 import re
 from datetime import UTC, datetime

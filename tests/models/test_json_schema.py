@@ -1,7 +1,5 @@
 """Models in the schemas of pydantic and FastAPI: the keys and types that `to_dict` has."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

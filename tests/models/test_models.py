@@ -1,7 +1,5 @@
 """The models: what each odd document of the API means, as frozen values."""
 
-from __future__ import annotations
-
 import ast
 import copy
 import json

@@ -1,7 +1,5 @@
 """The reader of `sshConnection`: every spelling that was seen, and that no text at all can do harm."""
 
-from __future__ import annotations
-
 import copy
 import pickle
 import re

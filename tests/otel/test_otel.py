@@ -1,7 +1,5 @@
 """Spans and metrics, as the SDK's exporters in memory get them."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Every row that lasts exactly once, whatever comes and goes, at the price of a plain loop."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

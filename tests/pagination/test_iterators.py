@@ -1,7 +1,5 @@
 """The iterators: lazy, ahead of their reader, patient with time-outs, and without leftovers."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import threading

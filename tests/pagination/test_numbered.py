@@ -1,7 +1,5 @@
 """Lists whose pages are counted from 1."""
 
-from __future__ import annotations
-
 import attrs
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Listing pods and history over real sockets, from servers that lag, miscount, and break their answers."""
 
-from __future__ import annotations
-
 import threading
 from random import Random
 from typing import Any

@@ -1,7 +1,5 @@
 """A real Prefect server, and workers in processes of their own."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import signal

@@ -1,7 +1,5 @@
 """Flow runs through a real server and real workers, on emulated pods."""
 
-from __future__ import annotations
-
 import logging
 import signal
 from pathlib import Path

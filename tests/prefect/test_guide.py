@@ -1,7 +1,5 @@
 """The deployment file of the guide, deployed and run."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Job variables that Prefect would drop are named before anything is rented."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 from uuid import uuid4

@@ -1,7 +1,5 @@
 """The worker's parts on emulated pods, without a Prefect server."""
 
-from __future__ import annotations
-
 import logging
 import shlex
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Answers of the API, read and refused without a server."""
 
-from __future__ import annotations
-
 import json
 import logging
 import pickle

@@ -1,7 +1,5 @@
 """Answers: every error that was seen becomes a message to act on, and none of them shows a secret."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import time

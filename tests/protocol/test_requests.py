@@ -1,7 +1,5 @@
 """Requests before they are sent: what cannot be right is refused, and what is sent goes where it should."""
 
-from __future__ import annotations
-
 import re
 from itertools import pairwise
 from typing import Any

@@ -1,7 +1,5 @@
 """When to try again: the table of decisions, their bounds, and the budget that all callers share."""
 
-from __future__ import annotations
-
 import pickle
 
 import attrs

@@ -1,7 +1,5 @@
 """What is shown of an answer: no key, no password, no control codes, and never much."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import time

@@ -1,7 +1,5 @@
 """An emulated account, and the programs that the paper shows, in processes of their own."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shlex

@@ -1,7 +1,5 @@
 """The recipe for Celery: a real worker with prefork processes, and a broker in files."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """The recipe for Dagster: runs in this process, in processes of their own, and launched by a daemon."""
 
-from __future__ import annotations
-
 import signal
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The recipe for Dask: a real scheduler, and workers in processes of their own."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

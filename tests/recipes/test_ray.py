@@ -1,7 +1,5 @@
 """The recipe for Ray: a real cluster, whose nodes are processes of this machine."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The recipe for Temporal: a real server with a database, and workers in processes of their own."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

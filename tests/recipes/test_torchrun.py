@@ -1,7 +1,5 @@
 """The recipe for torchrun: two emulated nodes, which are processes of this machine."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Pods to work on: emulated ones, a real OpenSSH server, and one whose user has nothing but BusyBox."""
 
-from __future__ import annotations
-
 import shlex
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """A real OpenSSH server on loopback, run by the user who runs the tests."""
 
-from __future__ import annotations
-
 import contextlib
 import getpass
 import os

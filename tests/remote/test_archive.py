@@ -1,7 +1,5 @@
 """What a hostile pod may send, and what is written of it."""
 
-from __future__ import annotations
-
 import errno
 import io
 import resource

@@ -1,7 +1,5 @@
 """``pods.remote`` of both clients, on an emulated API whose pods can be logged in to."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterator

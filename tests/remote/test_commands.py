@@ -1,7 +1,5 @@
 """Commands on pods: what they get, what they print, how they end."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 import os

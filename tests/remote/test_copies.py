@@ -1,7 +1,5 @@
 """Files and folders to pods and from them: whole or not at all."""
 
-from __future__ import annotations
-
 import io
 import os
 import shlex

@@ -1,7 +1,5 @@
 """Ports of pods: the emulator's and OpenSSH's."""
 
-from __future__ import annotations
-
 import asyncio
 import http.server
 import os

@@ -1,7 +1,5 @@
 """Jobs on pods: started once, read by offset through lost connections, found again, and ended."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

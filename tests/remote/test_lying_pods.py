@@ -1,7 +1,5 @@
 """Pods that send what no honest script would: what is written here, what is raised, and what it costs."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 import tarfile

@@ -1,7 +1,5 @@
 """Pods with several nodes: two real OpenSSH servers, and emulated clusters."""
 
-from __future__ import annotations
-
 import asyncio
 import shlex
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A real OpenSSH server: late, full, with another key, and lost on the way."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

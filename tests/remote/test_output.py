@@ -1,7 +1,5 @@
 """Marks, lines and tails, in whatever pieces they come."""
 
-from __future__ import annotations
-
 import os
 import select
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Scripts as the shell of a pod reads them, without a connection: under dash, bash and BusyBox."""
 
-from __future__ import annotations
-
 import io
 import os
 import re

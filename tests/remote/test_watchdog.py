@@ -1,7 +1,5 @@
 """The watchdog of a pod: its script under each shell with each program for HTTP, and leases that have one."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import shlex

@@ -1,7 +1,5 @@
 """An API that takes orders, and answers them and makes pods as a test says."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """For the processes that tests start: without what takes long to import."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

@@ -1,7 +1,5 @@
 """An emulated API and a client on one clock that needs no waiting, and a folder for the files of leases."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime

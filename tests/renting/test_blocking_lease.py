@@ -1,7 +1,5 @@
 """The same leases for threads that block; on real time, since that is what blocks them."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import shlex

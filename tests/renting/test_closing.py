@@ -1,7 +1,5 @@
 """Closing a client that has leases, and what interrupts that."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import sys

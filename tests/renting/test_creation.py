@@ -1,7 +1,5 @@
 """Creating pods: what is sent, what proves what, and what becomes of an order whose answer is lost."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import pickle

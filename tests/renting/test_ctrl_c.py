@@ -1,7 +1,5 @@
 """Ctrl-C while pods are released in the main thread's event loop: noted, and raised at the end."""
 
-from __future__ import annotations
-
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor, wait

@@ -1,7 +1,5 @@
 """What `on_event` is told about leases."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

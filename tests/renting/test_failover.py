@@ -1,7 +1,5 @@
 """A lease over several specs: the next one when one brings no pod, and at most one pod at a time."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections.abc import Callable

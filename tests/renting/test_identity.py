@@ -1,7 +1,5 @@
 """Whose pod it is, the list says: responses that are damaged, mixed up or repeated by a gateway."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Leases interrupted at random moments, while the API fails: no pod is left that nobody knows of."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 from random import Random

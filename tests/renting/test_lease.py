@@ -1,7 +1,5 @@
 """A leased pod is handed over ready, and deleted and confirmed gone on every way out."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -1,7 +1,5 @@
 """What a lease relies on: proof that a pod is gone, its file, the price, the clock, and its own task."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging

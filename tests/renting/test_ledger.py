@@ -1,7 +1,5 @@
 """The files of leases: locked while their process lives, whatever becomes of it, and never with the key."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

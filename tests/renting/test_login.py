@@ -1,7 +1,5 @@
 """A lease with ``login=True``: handed over when ssh runs a command on the pod, else the next one."""
 
-from __future__ import annotations
-
 import shlex
 import subprocess
 import sys

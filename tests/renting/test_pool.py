@@ -1,7 +1,5 @@
 """Pools: every item has one result, pods are used again and replaced, and none is left."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import itertools

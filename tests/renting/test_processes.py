@@ -1,7 +1,5 @@
 """Leases in processes of their own: Ctrl-C, once and again, and processes that are killed."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

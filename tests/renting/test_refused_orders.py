@@ -1,7 +1,5 @@
 """Gateways that send an order twice and pass on a refusal: no pod is forgotten."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import attrs

@@ -1,7 +1,5 @@
 """`exit_on_sigterm`: a process that is told to end gives its pods back."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

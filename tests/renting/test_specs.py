@@ -1,7 +1,5 @@
 """Specs: what may be in them, what an offer makes of them, and what they show."""
 
-from __future__ import annotations
-
 import math
 import pickle
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Sweeps: what they delete, what they leave alone, and what they say of it."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import json

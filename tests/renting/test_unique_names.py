@@ -1,7 +1,5 @@
 """Names that nobody else can have: their form, what a server may make of them, and when they expire."""
 
-from __future__ import annotations
-
 import hypothesis
 import pytest
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """A block can save its work: before a limit, and after it was cancelled."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """An API with the offers, and the summary, that a test says."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """The account: whose key it is and what it may do, teams, and the wallet."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from pathlib import Path

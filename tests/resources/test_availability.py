@@ -1,7 +1,5 @@
 """Offers: how they are asked for and read, page by page."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

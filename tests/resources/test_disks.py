@@ -1,7 +1,5 @@
 """Disks: created once, whatever is lost; deleted on proof; attached to pods that come and go."""
 
-from __future__ import annotations
-
 import json
 import pickle
 from collections.abc import AsyncIterator

@@ -1,7 +1,5 @@
 """`find`, `cheapest` and `summary`: which offers fit, in which order, and what is said where none does."""
 
-from __future__ import annotations
-
 import logging
 from itertools import pairwise
 from typing import Any

@@ -1,7 +1,5 @@
 """SSH keys: listed, added once, deleted, made primary."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Whatever is passed for any parameter of either client: right, or refused before anything is sent."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import math

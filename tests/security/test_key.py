@@ -1,7 +1,5 @@
 """The key: what becomes of it in whole programs, in waits and in blocking calls."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import logging

@@ -1,7 +1,5 @@
 """What a server can make us hold: never more than the documented limit, whatever it sends."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import gzip

@@ -1,7 +1,5 @@
 """What a caller passes: it is data, and never becomes another request, another header or another path."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

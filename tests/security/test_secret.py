@@ -1,7 +1,5 @@
 """A string that does not show itself, and is a string for all that needs it."""
 
-from __future__ import annotations
-
 import copy
 import pickle
 

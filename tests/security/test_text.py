@@ -1,7 +1,5 @@
 """Text from the server: it may hold anything, and does no harm where we show or use it."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging

@@ -1,7 +1,5 @@
 """TLS: verified, and not to be switched off by accident."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import os

@@ -1,7 +1,5 @@
 """A client of a server in the same process, on a clock of the test's own."""
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager

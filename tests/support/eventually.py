@@ -1,7 +1,5 @@
 """Waits of tests for what another process or thread does."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable

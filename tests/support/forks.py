@@ -3,8 +3,6 @@
 python tests/support/forks.py SOCKET MODULE…    serves
 """
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import json

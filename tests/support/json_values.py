@@ -1,7 +1,5 @@
 """Any text and any JSON value at all, for tests to throw at what reads answers and arguments."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Event loops for the option ``--event-loop`` of the tests."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor

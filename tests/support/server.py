@@ -1,7 +1,5 @@
 """A small server that misbehaves on request: raw sockets, because aiohttp's server is too well brought up."""
 
-from __future__ import annotations
-
 import asyncio
 import json as _json
 import socket

@@ -1,7 +1,5 @@
 """A certificate for loopback that nobody trusts, unless told to."""
 
-from __future__ import annotations
-
 import ssl
 import tempfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the tests of the blocking client start from, and what none of them leaves behind."""
 
-from __future__ import annotations
-
 import gc
 import sys
 from collections.abc import Callable, Iterator

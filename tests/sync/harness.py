@@ -1,7 +1,5 @@
 """Pods behind a small server in a thread, interrupts, and scripts in interpreters of their own."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

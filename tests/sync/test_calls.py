@@ -1,7 +1,5 @@
 """What a single thread sees: results, callbacks, errors and their tracebacks, iterations, warnings."""
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 import gc

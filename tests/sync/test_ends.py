@@ -1,7 +1,5 @@
 """How a client ends: closed, forgotten, or with the interpreter."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import sys

@@ -1,7 +1,5 @@
 """After a fork the child has a loop and connections of its own, or a clear error; the parent goes on."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Ctrl-C, the real signal: prompt, the call is given up, the client goes on, and so do iterations."""
 
-from __future__ import annotations
-
 import asyncio
 import queue
 import signal

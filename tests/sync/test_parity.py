@@ -1,7 +1,5 @@
 """Both clients have the same names; what the blocking one does not take over is the same, too."""
 
-from __future__ import annotations
-
 import inspect
 import re
 import typing

@@ -1,7 +1,5 @@
 """Interrupts and closing at random moments, many times over: nothing hangs, nothing breaks."""
 
-from __future__ import annotations
-
 import random
 import re
 import threading

@@ -1,7 +1,5 @@
 """Many threads share a client, and many clients a process."""
 
-from __future__ import annotations
-
 import random
 import threading
 import time

@@ -1,7 +1,5 @@
 """trio: the asynchronous client says what it needs; RECIPES.md shows the blocking one in trio's threads."""
 
-from __future__ import annotations
-
 import pytest
 import trio
 

@@ -1,7 +1,5 @@
 """An API whose pods are what the test says, and a stage to wait for them on."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable

@@ -1,7 +1,5 @@
 """What `on_event` is told about waits, watches and the polls that they share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

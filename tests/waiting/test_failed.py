@@ -1,7 +1,5 @@
 """Pods that fail or are stopped while somebody waits until they are ready."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

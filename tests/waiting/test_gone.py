@@ -1,7 +1,5 @@
 """What proves that a pod is gone, or that it never was there."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """How often the API is asked, when, and for how much at a time: ticks, newcomers, batches, pauses."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from itertools import pairwise

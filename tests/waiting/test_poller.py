@@ -1,7 +1,5 @@
 """One poller for all who wait: who shares it."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 from typing import Any

@@ -1,7 +1,5 @@
 """How the shared poller ends: with its last waiter, its client or its loop, and nothing is left."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import math

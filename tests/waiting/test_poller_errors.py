@@ -1,7 +1,5 @@
 """What each who waits gets of their own when something goes wrong, and who is in nobody's context."""
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 import logging

@@ -1,7 +1,5 @@
 """Waiting until pods are ready: what ready means, and addresses that only `get` has."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Rule 5: a process is killed in the middle of a wait, and another ends the same wait with the same ids."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """When nothing changes nobody is told anything, but those who have just come."""
 
-from __future__ import annotations
-
 from primepods import PodChange
 from tests.support.server import Reply
 from tests.waiting.fleet import Fleet, Stage, anything, body, result, row

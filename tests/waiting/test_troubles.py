@@ -1,7 +1,5 @@
 """What fails while many wait: who is hurt by it, who is told, and when it is believed."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections import Counter

@@ -1,7 +1,5 @@
 """What a wait waits for, whom it tells of changes, and what it says when time runs out."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import re

@@ -1,7 +1,5 @@
 """The changes of pods, iterated: what comes, when it ends, and that leaving leaves nothing."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 from collections.abc import AsyncIterator

@@ -1,7 +1,5 @@
 """Rows of the status endpoint, and a server that refuses some."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 from primepods._http.status_batches import MAX_IDS_PER_REQUEST

@@ -1,7 +1,5 @@
 """One call: what is tried again, how long it waits, when it gives up, and what it says then."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """The client as a whole: where its settings come from, who shares it, what others see of it, how it ends."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import json

@@ -1,7 +1,5 @@
 """Finding a host, connecting, TLS and proxies: what is said when one of them fails."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

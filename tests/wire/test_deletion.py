@@ -1,7 +1,5 @@
 """Deleting: what counts as proof that a pod is on its way out, and what does not."""
 
-from __future__ import annotations
-
 import asyncio
 import pickle
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Loops that differ: with `asyncio.eager_task_factory`, whose tasks start at once, and those of uvloop."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What `on_event` is told about calls, and what an exception in it does: nothing."""
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 import logging

@@ -1,7 +1,5 @@
 """Filters of `list` and `history`, which the API does not have: each page is filtered as it comes."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any
 

@@ -1,7 +1,5 @@
 """An error is freed with its last reference: no cycle keeps it, and what was received, in memory."""
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress

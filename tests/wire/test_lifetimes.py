@@ -1,7 +1,5 @@
 """Clients that are closed, loops that end, calls that are cancelled: nothing is left or mixed up."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import warnings

@@ -1,7 +1,5 @@
 """Connections on which responses come twice, late, or for other requests: nothing is taken for another's."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Every operation on pods: the request that it is, and what becomes of each answer."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """Redirects: only to the other spelling of the same path on the same origin, and once a call."""
 
-from __future__ import annotations
-
 import aiohttp
 import pytest
 

@@ -1,7 +1,5 @@
 """A pod, its status or a leased pod where an id is meant, on both clients."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How many retries there are in all: an API that is down is not stormed, a rate limit is waited out."""
 
-from __future__ import annotations
-
 import asyncio
 from random import Random
 

@@ -1,7 +1,5 @@
 """The key: on the wire to its host, and nowhere else."""
 
-from __future__ import annotations
-
 import asyncio
 import copy
 import gc

@@ -1,7 +1,5 @@
 """What is sent is what is counted; what must not be repeated goes over a connection of its own."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

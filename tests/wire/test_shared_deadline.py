@@ -1,7 +1,5 @@
 """Calls about many: one deadline while nothing is answered, and as long as it takes while answers come."""
 
-from __future__ import annotations
-
 import pytest
 
 import primepods

@@ -1,7 +1,5 @@
 """Single statuses: calls made together share their requests, and each has its own outcome."""
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 from typing import Any

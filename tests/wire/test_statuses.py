@@ -1,7 +1,5 @@
 """Statuses: any number of ids in as few requests as will do, and every id's own outcome."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

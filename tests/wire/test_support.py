@@ -1,7 +1,5 @@
 """The tests' own tools: a clock and a server that are trusted by all that follows."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 

@@ -1,7 +1,5 @@
 """Connections: when they are opened, whose they are, how many, what comes over them, how they end."""
 
-from __future__ import annotations
-
 import asyncio
 import gzip
 import warnings

@@ -1,7 +1,5 @@
 """Run worlds from the shell: ``python -m tests.worlds --worlds 1000``."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess

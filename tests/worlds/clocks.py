@@ -1,7 +1,5 @@
 """The clocks of a world: all of them follow the simulated loop, and some are wrong."""
 
-from __future__ import annotations
-
 import asyncio
 from datetime import UTC, datetime, timedelta
 from random import Random

@@ -1,7 +1,5 @@
 """A folder whose unsynced changes are lost or torn when the power fails."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Callable

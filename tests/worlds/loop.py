@@ -1,7 +1,5 @@
 """Simloom's loop with shorter steps, of which a world has thousands."""
 
-from __future__ import annotations
-
 import asyncio
 import heapq
 from collections.abc import Callable, Coroutine

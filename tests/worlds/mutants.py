@@ -4,8 +4,6 @@
 it, and names those that survive; ``python -m tests.worlds.mutants pagination`` only those of such a file.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """The model of leases: its promises hold in all states, each of its rules is needed, and leases follow it."""
 
-from __future__ import annotations
-
 import sys
 from contextlib import suppress
 from pathlib import Path

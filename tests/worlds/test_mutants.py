@@ -1,7 +1,5 @@
 """The table of planted bugs fits the package."""
 
-from __future__ import annotations
-
 import ast
 from importlib.util import find_spec
 

@@ -1,7 +1,5 @@
 """The worlds themselves: a seed is one world, failures and hangs are found and told; and some worlds."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import os

@@ -1,7 +1,5 @@
 """Check of the events of leases against the model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Final

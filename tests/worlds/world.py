@@ -1,7 +1,5 @@
 """A world: machines, an API and a network between them, and a record of what people were told."""
 
-from __future__ import annotations
-
 import asyncio
 import fcntl
 import io
