@@ -10,29 +10,28 @@ import pytest
 
 import primepods
 from primepods.emulator import Emulator, Status
-from tests.renting.stage import lease_files, spec_of, stage
+from tests.renting.stage import Stage, lease_files, spec_of, stage
 from tests.sync.harness import eventually, loop_threads
 
 
 @pytest.mark.parametrize("cancellations", [1, 2, 3])
 @pytest.mark.parametrize("fails", [False, True])
-async def test_a_cancelled_close_closes(folder: Path, cancellations: int, *, fails: bool) -> None:
+async def test_a_cancelled_close_closes(it: Stage, cancellations: int, *, fails: bool) -> None:
     """The leases end as they do in a block, hurried; the cancellation comes out, and the client is closed."""
-    async with stage(folder) as it:
-        pod = await it.client.pods.lease(it.spec).__aenter__()
-        if fails:
-            it.emulator.faults.add(Status(503), on="delete")
-        closing = asyncio.create_task(it.client.aclose())
-        for _ in range(cancellations):
-            await it.clock.sleep(1)
-            closing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await closing
-        with pytest.raises(primepods.ClientClosedError):
-            await it.client.pods.get(pod.id)
-        left = [record.pod_id for record in it.records()]
-        assert left == ([pod.id] if it.running() or pod.id in it.emulator.pods else [])
-        assert fails == (it.running() == [pod.id])
+    pod = await it.client.pods.lease(it.spec).__aenter__()
+    if fails:
+        it.emulator.faults.add(Status(503), on="delete")
+    closing = asyncio.create_task(it.client.aclose())
+    for _ in range(cancellations):
+        await it.clock.sleep(1)
+        closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    with pytest.raises(primepods.ClientClosedError):
+        await it.client.pods.get(pod.id)
+    left = [record.pod_id for record in it.records()]
+    assert left == ([pod.id] if it.running() or pod.id in it.emulator.pods else [])
+    assert fails == (it.running() == [pod.id])
 
 
 def close_interrupted(client: primepods.Client, step: int) -> bool:

@@ -43,29 +43,27 @@ FIRST_FAILS: dict[str, Callable[[Stage], object]] = {
 
 
 @pytest.mark.parametrize("trouble", FIRST_FAILS)
-async def test_the_next_spec_is_tried(folder: Path, trouble: str) -> None:
+async def test_the_next_spec_is_tried(it: Stage, trouble: str) -> None:
     """When the first is given back; the block gets the second, and nothing is left."""
-    async with stage(folder) as it:
-        FIRST_FAILS[trouble](it)
-        async with it.client.pods.lease(specs_of(it)) as pod:
-            assert pod.name.startswith("choice-1-")
-            assert it.running() == [pod.id]
-            assert [record.name for record in it.records()] == [pod.name]
-        assert (it.orders(), it.running(), it.records()) == (2, [], [])
+    FIRST_FAILS[trouble](it)
+    async with it.client.pods.lease(specs_of(it)) as pod:
+        assert pod.name.startswith("choice-1-")
+        assert it.running() == [pod.id]
+        assert [record.name for record in it.records()] == [pod.name]
+    assert (it.orders(), it.running(), it.records()) == (2, [], [])
 
 
-async def test_the_last_error_carries_the_others(folder: Path) -> None:
+async def test_the_last_error_carries_the_others(it: Stage) -> None:
     """As notes, in their order."""
-    async with stage(folder) as it:
-        it.emulator.faults.add(SOLD_OUT, on="create", times=1)
-        it.emulator.faults.add(TOO_DEAR, on="create", times=1)
-        it.emulator.faults.add(SOLD_OUT, on="create", times=1)
-        with pytest.raises(primepods.SoldOutError) as caught:
-            await it.client.pods.lease(specs_of(it)).__aenter__()
-        first, second = caught.value.__notes__
-        assert "sold out" in first
-        assert "maxPrice" in second
-        assert (it.orders(), it.records()) == (3, [])
+    it.emulator.faults.add(SOLD_OUT, on="create", times=1)
+    it.emulator.faults.add(TOO_DEAR, on="create", times=1)
+    it.emulator.faults.add(SOLD_OUT, on="create", times=1)
+    with pytest.raises(primepods.SoldOutError) as caught:
+        await it.client.pods.lease(specs_of(it)).__aenter__()
+    first, second = caught.value.__notes__
+    assert "sold out" in first
+    assert "maxPrice" in second
+    assert (it.orders(), it.records()) == (3, [])
 
 
 async def test_the_error_of_a_wait_says_that_its_pod_is_deleted(folder: Path) -> None:
@@ -83,13 +81,12 @@ async def test_the_error_of_a_wait_says_that_its_pod_is_deleted(folder: Path) ->
 
 
 @pytest.mark.parametrize("error", [Status(402), Status(403), Status(400)])
-async def test_other_errors_end_the_lease(folder: Path, error: Fault) -> None:
+async def test_other_errors_end_the_lease(it: Stage, error: Fault) -> None:
     """No other machine helps against them."""
-    async with stage(folder) as it:
-        it.emulator.faults.add(error, on="create", times=1)
-        with pytest.raises(primepods.PrimePodsError):
-            await it.client.pods.lease(specs_of(it)).__aenter__()
-        assert it.orders() == 1
+    it.emulator.faults.add(error, on="create", times=1)
+    with pytest.raises(primepods.PrimePodsError):
+        await it.client.pods.lease(specs_of(it)).__aenter__()
+    assert it.orders() == 1
 
 
 @pytest.mark.slow
@@ -168,18 +165,17 @@ async def test_an_uncertain_order_is_followed_by_the_next_spec(folder: Path) -> 
             await it.client.pods.lease(specs_of(it)[:1]).__aenter__()
 
 
-async def test_the_pod_of_an_uncertain_order_that_appears_late_goes_with_the_lease(folder: Path) -> None:
+async def test_the_pod_of_an_uncertain_order_that_appears_late_goes_with_the_lease(it: Stage) -> None:
     """The list shows it after the block has begun, and before its own pod is gone; it has cost money, too."""
-    async with stage(folder) as it:
-        it.emulator.faults.add(Status(503), on="create", times=1)
-        lease = it.client.pods.lease(specs_of(it))
-        async with lease as pod:
-            (uncertain,) = {record.name for record in it.records()} - {pod.name}
-            it.emulator.add_pod(uncertain, boot_seconds=0)
-            await it.clock.sleep(300)
-            assert len(it.running()) == 2
-        assert (len(it.emulator.pods), it.records()) == (0, [])
-        assert lease.supervisor.budget.spent > 1.9 * pod.spent()
+    it.emulator.faults.add(Status(503), on="create", times=1)
+    lease = it.client.pods.lease(specs_of(it))
+    async with lease as pod:
+        (uncertain,) = {record.name for record in it.records()} - {pod.name}
+        it.emulator.add_pod(uncertain, boot_seconds=0)
+        await it.clock.sleep(300)
+        assert len(it.running()) == 2
+    assert (len(it.emulator.pods), it.records()) == (0, [])
+    assert lease.supervisor.budget.spent > 1.9 * pod.spent()
 
 
 async def test_a_pod_that_cannot_be_given_back_is_the_last(folder: Path) -> None:

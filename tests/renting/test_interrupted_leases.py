@@ -118,27 +118,26 @@ async def test_no_interruption_leaves_an_unknown_pod(
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-async def test_the_pods_of_an_interrupted_order_are_searched(folder: Path, count: int) -> None:
+async def test_the_pods_of_an_interrupted_order_are_searched(it: Stage, count: int) -> None:
     """Something cancels the lease's tasks while it orders: what has its name is deleted, or it is told."""
-    async with stage(folder) as it:
-        it.emulator.faults.add(Delay(1_000.0), on="create")
-        entering = asyncio.create_task(it.client.pods.lease(it.spec).__aenter__())
-        await it.clock.sleep(1)
-        (record,) = it.records()
-        for _ in range(count):
-            it.emulator.add_pod(record.name)
-        for task in asyncio.all_tasks():
-            if "LeaseSupervisor" in getattr(task.get_coro(), "__qualname__", ""):
-                task.cancel()
-        with pytest.raises(primepods.PrimePodsError) as caught:
-            await entering
-        assert len(it.emulator.pods) == 0
-        if count:
-            assert (type(caught.value), it.records()) == (primepods.ClientClosedError, [])
-        else:
-            assert isinstance(caught.value, primepods.NotReleasedError)
-            assert "its order was interrupted (no pod with this name was found)" in str(caught.value)
-            assert [(each.name, each.given_up) for each in it.records()] == [(record.name, True)]
+    it.emulator.faults.add(Delay(1_000.0), on="create")
+    entering = asyncio.create_task(it.client.pods.lease(it.spec).__aenter__())
+    await it.clock.sleep(1)
+    (record,) = it.records()
+    for _ in range(count):
+        it.emulator.add_pod(record.name)
+    for task in asyncio.all_tasks():
+        if "LeaseSupervisor" in getattr(task.get_coro(), "__qualname__", ""):
+            task.cancel()
+    with pytest.raises(primepods.PrimePodsError) as caught:
+        await entering
+    assert len(it.emulator.pods) == 0
+    if count:
+        assert (type(caught.value), it.records()) == (primepods.ClientClosedError, [])
+    else:
+        assert isinstance(caught.value, primepods.NotReleasedError)
+        assert "its order was interrupted (no pod with this name was found)" in str(caught.value)
+        assert [(each.name, each.given_up) for each in it.records()] == [(record.name, True)]
 
 
 def test_an_order_that_was_not_sent_takes_no_pod(folder: Path) -> None:

@@ -15,7 +15,7 @@ from primepods.emulator import Delay, Edit, LostDeletion, Status
 from primepods.leasing._lease_record import new_record
 from primepods.leasing.ledger import LeaseFile, read_ledger
 from primepods.runs import take_over_lease
-from tests.renting.stage import lease_files, name_of, stage
+from tests.renting.stage import Stage, lease_files, name_of, stage
 
 
 async def test_the_history_proves_at_once_that_an_unseen_pod_is_gone(folder: Path) -> None:
@@ -34,14 +34,13 @@ async def test_the_history_proves_at_once_that_an_unseen_pod_is_gone(folder: Pat
 
 
 @pytest.mark.parametrize("seconds", [5, 36_000])
-async def test_a_deletion_that_the_provider_loses_is_sent_again(folder: Path, seconds: float) -> None:
+async def test_a_deletion_that_the_provider_loses_is_sent_again(it: Stage, seconds: float) -> None:
     """It was accepted, and a while later the pod is ACTIVE all the same, or still DELETING."""
-    async with stage(folder) as it:
-        it.emulator.faults.add(LostDeletion(seconds), on="delete", times=1)
-        async with it.client.pods.lease(it.spec):
-            pass
-        assert len(it.emulator.requests.where(method="DELETE")) > 1
-        assert (it.running(), it.records()) == ([], [])
+    it.emulator.faults.add(LostDeletion(seconds), on="delete", times=1)
+    async with it.client.pods.lease(it.spec):
+        pass
+    assert len(it.emulator.requests.where(method="DELETE")) > 1
+    assert (it.running(), it.records()) == ([], [])
 
 
 async def test_each_request_is_sent_for_the_team_of_the_spec(folder: Path) -> None:
@@ -61,19 +60,18 @@ async def test_each_request_is_sent_for_the_team_of_the_spec(folder: Path) -> No
 
 
 async def test_a_file_that_cannot_be_removed_is_no_running_pod(
-    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    it: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pod is gone: the lease ends well, and the log says which file is left."""
 
     def unlink(self: Path, **_: object) -> None:
         raise PermissionError(13, "Permission denied", str(self))
 
-    async with stage(folder) as it:
-        async with it.client.pods.lease(it.spec):
-            monkeypatch.setattr(Path, "unlink", unlink)
-        monkeypatch.undo()
-        assert it.running() == []
-        assert any("cannot be removed" in line for line in caplog.messages)
+    async with it.client.pods.lease(it.spec):
+        monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.undo()
+    assert it.running() == []
+    assert any("cannot be removed" in line for line in caplog.messages)
 
 
 def test_the_home_directory_may_be_meant(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,110 +80,101 @@ def test_the_home_directory_may_be_meant(monkeypatch: pytest.MonkeyPatch) -> Non
     assert lease_folder() == Path.home() / "state"
 
 
-async def test_the_highest_price_counts(folder: Path) -> None:
+async def test_the_highest_price_counts(it: Stage) -> None:
     """A price of 0 in the response to the order is none; a row has another one."""
-    async with stage(folder) as it:
-        it.emulator.faults.add(Edit(put={"priceHr": 0}), on="create", times=1)
-        it.emulator.faults.add(
-            Edit(put={"data.0.costPerHr": 50.0, "data.0.priceHr": 50.0}), on="status", times=1
-        )
-        seen: list[tuple[float, float]] = []
+    it.emulator.faults.add(Edit(put={"priceHr": 0}), on="create", times=1)
+    it.emulator.faults.add(Edit(put={"data.0.costPerHr": 50.0, "data.0.priceHr": 50.0}), on="status", times=1)
+    seen: list[tuple[float, float]] = []
 
-        async def use() -> None:
-            async with it.client.pods.lease(it.spec, max_spend=25.0) as pod:
-                try:
-                    await it.clock.sleep(10_000)
-                finally:
-                    seen.append((pod.price_hr, pod.spent()))
-
-        with pytest.raises(primepods.BudgetExceededError, match="max_spend"):
-            await use()
-        ((price, spent),) = seen
-        assert price == 50.0
-        assert spent == pytest.approx(25, rel=0.05)
-
-
-async def test_a_spend_limit_needs_a_price(folder: Path) -> None:
-    """Without one in the order and in its response nothing limits the cost: the pod is deleted."""
-    async with stage(folder) as it:
-        it.emulator.faults.add(Edit(put={"priceHr": 0}), on="create")
-        spec = attrs.evolve(it.spec, max_price=None)
-        with pytest.raises(primepods.BudgetExceededError, match=r"unknown price.* be enforced") as caught:
-            await it.client.pods.lease(spec, max_spend=5.0).__aenter__()
-        assert (caught.value.limit, it.orders(), it.running(), it.records()) == (5.0, 1, [], [])
-
-
-async def test_a_price_above_the_limit_ends_the_lease(folder: Path) -> None:
-    """Also where the API orders it all the same: the pod is deleted, and the error says what it costs."""
-    async with stage(folder) as it:
-        it.emulator.faults.add(Edit(put={"priceHr": 100.5}), on="create", times=1)
-        with pytest.raises(primepods.PriceTooHighError, match=r"100\.50"):
-            await it.client.pods.lease(it.spec).__aenter__()
-        assert (it.orders(), it.running(), it.records()) == (1, [], [])
-
-
-async def test_a_budget_goes_on_while_the_machine_sleeps(folder: Path) -> None:
-    """A laptop that is opened again deletes the pod within a minute."""
-    async with stage(folder) as it:
-
-        async def use() -> None:
-            async with it.client.pods.lease(it.spec, max_hours=2) as pod:
-                it.clock.suspend(3 * 3600)
-                assert pod.spent() > 2.9 * pod.price_hr
+    async def use() -> None:
+        async with it.client.pods.lease(it.spec, max_spend=25.0) as pod:
+            try:
                 await it.clock.sleep(10_000)
+            finally:
+                seen.append((pod.price_hr, pod.spent()))
 
-        with pytest.raises(primepods.BudgetExceededError):
-            await use()
-        assert it.clock.elapsed < 250
+    with pytest.raises(primepods.BudgetExceededError, match="max_spend"):
+        await use()
+    ((price, spent),) = seen
+    assert price == 50.0
+    assert spent == pytest.approx(25, rel=0.05)
+
+
+async def test_a_spend_limit_needs_a_price(it: Stage) -> None:
+    """Without one in the order and in its response nothing limits the cost: the pod is deleted."""
+    it.emulator.faults.add(Edit(put={"priceHr": 0}), on="create")
+    spec = attrs.evolve(it.spec, max_price=None)
+    with pytest.raises(primepods.BudgetExceededError, match=r"unknown price.* be enforced") as caught:
+        await it.client.pods.lease(spec, max_spend=5.0).__aenter__()
+    assert (caught.value.limit, it.orders(), it.running(), it.records()) == (5.0, 1, [], [])
+
+
+async def test_a_price_above_the_limit_ends_the_lease(it: Stage) -> None:
+    """Also where the API orders it all the same: the pod is deleted, and the error says what it costs."""
+    it.emulator.faults.add(Edit(put={"priceHr": 100.5}), on="create", times=1)
+    with pytest.raises(primepods.PriceTooHighError, match=r"100\.50"):
+        await it.client.pods.lease(it.spec).__aenter__()
+    assert (it.orders(), it.running(), it.records()) == (1, [], [])
+
+
+async def test_a_budget_goes_on_while_the_machine_sleeps(it: Stage) -> None:
+    """A laptop that is opened again deletes the pod within a minute."""
+
+    async def use() -> None:
+        async with it.client.pods.lease(it.spec, max_hours=2) as pod:
+            it.clock.suspend(3 * 3600)
+            assert pod.spent() > 2.9 * pod.price_hr
+            await it.clock.sleep(10_000)
+
+    with pytest.raises(primepods.BudgetExceededError):
+        await use()
+    assert it.clock.elapsed < 250
 
 
 @pytest.mark.parametrize(("spares", "keeps"), [(False, False), (True, False), (True, True)])
 async def test_a_block_is_told_when_something_cancels_all_tasks(
-    folder: Path, caplog: pytest.LogCaptureFixture, *, spares: bool, keeps: bool
+    it: Stage, caplog: pytest.LogCaptureFixture, *, spares: bool, keeps: bool
 ) -> None:
     """The pod is given back: the block must not go on believing in it. A kept one is not called deleted."""
-    async with stage(folder) as it:
-        steps: list[str] = []
+    steps: list[str] = []
 
-        async def use() -> None:
-            async with it.client.pods.lease(it.spec) as pod:
-                if keeps:
-                    pod.keep()
-                    it.emulator.faults.add(Delay(45.0), on="list")
-                try:
-                    await it.clock.sleep(10_000)
-                except asyncio.CancelledError:
-                    steps.append("told")
-                    raise
+    async def use() -> None:
+        async with it.client.pods.lease(it.spec) as pod:
+            if keeps:
+                pod.keep()
+                it.emulator.faults.add(Delay(45.0), on="list")
+            try:
+                await it.clock.sleep(10_000)
+            except asyncio.CancelledError:
+                steps.append("told")
+                raise
 
-        task = asyncio.create_task(use())
-        for seconds in (200, 1):
-            await it.clock.sleep(seconds)
-            for other in asyncio.all_tasks():
-                name = getattr(other.get_coro(), "__qualname__", "")
-                if "Supervisor" in name or (other is task and not spares):
-                    other.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert (steps, len(it.running())) == (["told"], int(keeps))
-        assert ("deleted" not in caplog.text) is keeps
+    task = asyncio.create_task(use())
+    for seconds in (200, 1):
+        await it.clock.sleep(seconds)
+        for other in asyncio.all_tasks():
+            name = getattr(other.get_coro(), "__qualname__", "")
+            if "Supervisor" in name or (other is task and not spares):
+                other.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (steps, len(it.running())) == (["told"], int(keeps))
+    assert ("deleted" not in caplog.text) is keeps
 
 
-async def test_a_kept_pod_with_an_expiry_is_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_kept_pod_with_an_expiry_is_told(it: Stage, caplog: pytest.LogCaptureFixture) -> None:
     """Its name says that nobody wants it then."""
-    async with stage(folder) as it:
-        async with it.client.pods.lease(it.spec, max_hours=1) as pod:
-            pod.keep()
-        assert any("expires" in line for line in caplog.messages)
+    async with it.client.pods.lease(it.spec, max_hours=1) as pod:
+        pod.keep()
+    assert any("expires" in line for line in caplog.messages)
 
 
-async def test_a_long_name_is_shortened_and_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_long_name_is_shortened_and_said(it: Stage, caplog: pytest.LogCaptureFixture) -> None:
     """The suffix must not be cut by a server."""
-    async with stage(folder) as it:
-        with caplog.at_level(logging.INFO, logger="primepods"):
-            async with it.client.pods.lease(attrs.evolve(it.spec, name="n" * 80), max_hours=1) as pod:
-                assert len(pod.name) == 63
-        assert any("shortens" in line for line in caplog.messages)
+    with caplog.at_level(logging.INFO, logger="primepods"):
+        async with it.client.pods.lease(attrs.evolve(it.spec, name="n" * 80), max_hours=1) as pod:
+            assert len(pod.name) == 63
+    assert any("shortens" in line for line in caplog.messages)
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -241,37 +230,35 @@ async def test_an_interrupted_release_has_no_more_than_its_limit(
         assert len(it.records()) == left
 
 
-async def test_a_kept_pod_is_not_swept(folder: Path) -> None:
+async def test_a_kept_pod_is_not_swept(it: Stage, folder: Path) -> None:
     """If its process dies in the block, a sweep deletes only the other pod with its name, then the file."""
-    async with stage(folder) as it:
-        async with it.client.pods.lease(it.spec) as pod:
-            pod.keep()
-            await it.clock.sleep(300)
-            [record] = it.records()
-            assert record.is_kept
-            LeaseFile.new(folder, attrs.evolve(record, given_up=True)).write().close()
-            twin = it.emulator.add_pod(pod.name, boot_seconds=0)
-            assert (await it.client.pods.sweep()).deleted == (twin,)
-            assert it.running() == [pod.id]
-        assert (it.running(), it.records()) == ([pod.id], [])
+    async with it.client.pods.lease(it.spec) as pod:
+        pod.keep()
+        await it.clock.sleep(300)
+        [record] = it.records()
+        assert record.is_kept
         LeaseFile.new(folder, attrs.evolve(record, given_up=True)).write().close()
-        assert (await it.client.pods.sweep()).found == ()
-        assert (it.running(), it.records()) == ([pod.id], [])
+        twin = it.emulator.add_pod(pod.name, boot_seconds=0)
+        assert (await it.client.pods.sweep()).deleted == (twin,)
+        assert it.running() == [pod.id]
+    assert (it.running(), it.records()) == ([pod.id], [])
+    LeaseFile.new(folder, attrs.evolve(record, given_up=True)).write().close()
+    assert (await it.client.pods.sweep()).found == ()
+    assert (it.running(), it.records()) == ([pod.id], [])
 
 
-async def test_a_kept_pod_stays_after_a_take_over(folder: Path) -> None:
+async def test_a_kept_pod_stays_after_a_take_over(it: Stage, folder: Path) -> None:
     """Its process died after `keep`: another one takes its lease over, and deletes it as little."""
-    async with stage(folder) as it:
-        async with it.client.pods.lease(it.spec) as pod:
-            pod.keep()
-            [record] = it.records()
-        LeaseFile.new(folder, attrs.evolve(record, given_up=True)).write().close()
-        [(path, _)] = lease_files(folder)
-        lease = take_over_lease(it.client, path.name, was_shown=True)
-        assert lease is not None
-        async with lease as taken:
-            assert taken.is_kept
-        assert (it.running(), it.records()) == ([pod.id], [])
+    async with it.client.pods.lease(it.spec) as pod:
+        pod.keep()
+        [record] = it.records()
+    LeaseFile.new(folder, attrs.evolve(record, given_up=True)).write().close()
+    [(path, _)] = lease_files(folder)
+    lease = take_over_lease(it.client, path.name, was_shown=True)
+    assert lease is not None
+    async with lease as taken:
+        assert taken.is_kept
+    assert (it.running(), it.records()) == ([pod.id], [])
 
 
 async def test_a_price_that_rises_during_the_boot_ends_the_lease_at_once(folder: Path) -> None:
@@ -285,11 +272,10 @@ async def test_a_price_that_rises_during_the_boot_ends_the_lease_at_once(folder:
         assert it.emulator.requests.where(method="DELETE")[0].time < 75
 
 
-async def test_a_kept_pod_goes_on_after_its_budget(folder: Path) -> None:
+async def test_a_kept_pod_goes_on_after_its_budget(it: Stage) -> None:
     """Also where it is kept in the last minute."""
-    async with stage(folder) as it:
-        async with it.client.pods.lease(it.spec, max_hours=1) as pod:
-            await it.clock.sleep(3_500)
-            pod.keep()
-            await it.clock.sleep(1_000)
-        assert it.running() == [pod.id]
+    async with it.client.pods.lease(it.spec, max_hours=1) as pod:
+        await it.clock.sleep(3_500)
+        pod.keep()
+        await it.clock.sleep(1_000)
+    assert it.running() == [pod.id]

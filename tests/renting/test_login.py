@@ -10,7 +10,7 @@ import pytest
 
 import primepods
 from primepods.emulator import DeadGpu, Emulator
-from tests.renting.stage import lease_files, spec_of, stage
+from tests.renting.stage import Stage, lease_files, spec_of
 
 LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
 
@@ -105,12 +105,11 @@ async def test_logins_that_fail_otherwise_are_tried_on_each_spec(folder: Path) -
         assert sum(request.method == "POST" for request in emulator.requests) == 3
 
 
-async def test_without_ssh_nothing_is_rented(folder: Path) -> None:
+async def test_without_ssh_nothing_is_rented(it: Stage) -> None:
     """It is said before the order, and not when the pod has booted."""
-    async with stage(folder) as it:
-        with pytest.raises(primepods.ConfigError, match="install OpenSSH's client"):
-            await it.client.pods.lease(it.spec, login=True, ssh_command="no-such-ssh -v").__aenter__()
-        assert (it.orders(), it.records()) == (0, [])
+    with pytest.raises(primepods.ConfigError, match="install OpenSSH's client"):
+        await it.client.pods.lease(it.spec, login=True, ssh_command="no-such-ssh -v").__aenter__()
+    assert (it.orders(), it.records()) == (0, [])
 
 
 @pytest.mark.parametrize("is_cluster", [False, True])

@@ -28,28 +28,26 @@ def doubling(it: Stage) -> Callable[[AsyncLeasedPod, int], Awaitable[int]]:
     return work
 
 
-async def test_every_item_has_a_result_and_pods_are_used_again(folder: Path) -> None:
+async def test_every_item_has_a_result_and_pods_are_used_again(it: Stage) -> None:
     """Twelve items on at most three pods; no pod is left."""
-    async with stage(folder) as it:
-        async with it.client.pods.pool(it.spec, size=3) as pool:
-            results = [result async for result in pool.map(doubling(it), range(12))]
-            assert len(it.running()) == 3
-        assert sorted(result.get() for result in results) == [2 * item for item in range(12)]
-        assert {result.attempts for result in results} == {1}
-        assert len(it.emulator.requests.where(method="POST")) == 3
-        assert it.running() == []
-        assert it.records() == []
+    async with it.client.pods.pool(it.spec, size=3) as pool:
+        results = [result async for result in pool.map(doubling(it), range(12))]
+        assert len(it.running()) == 3
+    assert sorted(result.get() for result in results) == [2 * item for item in range(12)]
+    assert {result.attempts for result in results} == {1}
+    assert len(it.emulator.requests.where(method="POST")) == 3
+    assert it.running() == []
+    assert it.records() == []
 
 
-async def test_no_more_pods_than_work(folder: Path) -> None:
+async def test_no_more_pods_than_work(it: Stage) -> None:
     """Two items rent two pods, whatever the size; a pool without work rents none."""
-    async with stage(folder) as it:
-        async with it.client.pods.pool(it.spec, size=10):
-            pass
-        assert not it.emulator.requests.where(method="POST")
-        async with it.client.pods.pool(it.spec, size=10) as pool:
-            assert len([result async for result in pool.map(doubling(it), [1, 2])]) == 2
-        assert len(it.emulator.requests.where(method="POST")) == 2
+    async with it.client.pods.pool(it.spec, size=10):
+        pass
+    assert not it.emulator.requests.where(method="POST")
+    async with it.client.pods.pool(it.spec, size=10) as pool:
+        assert len([result async for result in pool.map(doubling(it), [1, 2])]) == 2
+    assert len(it.emulator.requests.where(method="POST")) == 2
 
 
 async def test_a_failure_of_the_work_is_its_items_result(folder: Path) -> None:
@@ -68,50 +66,48 @@ async def test_a_failure_of_the_work_is_its_items_result(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("retries", [0, 1])
-async def test_the_item_of_a_lost_pod_is_tried_on_another(folder: Path, retries: int) -> None:
+async def test_the_item_of_a_lost_pod_is_tried_on_another(it: Stage, retries: int) -> None:
     """As often as `retries` says; then the loss is its result. The lost pod is replaced."""
-    async with stage(folder) as it:
-        seen: list[str] = []
+    seen: list[str] = []
 
-        async def work(pod: AsyncLeasedPod, _: str) -> str:
-            seen.append(pod.id)
-            if len(seen) == 1:
-                it.emulator.delete_pod(pod.id)
-                await it.clock.sleep(1e6)
-            return pod.id
+    async def work(pod: AsyncLeasedPod, _: str) -> str:
+        seen.append(pod.id)
+        if len(seen) == 1:
+            it.emulator.delete_pod(pod.id)
+            await it.clock.sleep(1e6)
+        return pod.id
 
-        async with it.client.pods.pool(it.spec, size=1, retries=retries) as pool:
-            first, second = [result async for result in pool.map(work, ["one", "two"])]
-        if retries:
-            assert (first.value, first.attempts, first.error) == (seen[1], 2, None)
-        else:
-            assert isinstance(first.error, primepods.PodFailedError)
-            assert first.error.pod_id == seen[0]
-        assert second.value == seen[-1]
-        assert len(set(seen)) == 2
-        assert it.running() == []
+    async with it.client.pods.pool(it.spec, size=1, retries=retries) as pool:
+        first, second = [result async for result in pool.map(work, ["one", "two"])]
+    if retries:
+        assert (first.value, first.attempts, first.error) == (seen[1], 2, None)
+    else:
+        assert isinstance(first.error, primepods.PodFailedError)
+        assert first.error.pod_id == seen[0]
+    assert second.value == seen[-1]
+    assert len(set(seen)) == 2
+    assert it.running() == []
 
 
 @pytest.mark.parametrize(
     "error",
     [primepods.ConnectionLostError("cut", pod_id="a"), primepods.LoginError("refused", pod_id="a", said="")],
 )
-async def test_a_pod_that_loses_an_item_is_not_used_again(folder: Path, error: Exception) -> None:
+async def test_a_pod_that_loses_an_item_is_not_used_again(it: Stage, error: Exception) -> None:
     """The API shows it as active, but a command that it may still run would disturb the next one."""
-    async with stage(folder) as it:
-        used: list[str] = []
+    used: list[str] = []
 
-        async def work(pod: AsyncLeasedPod, item: int) -> int:
-            used.append(pod.id)
-            if len(used) == 1:
-                raise error
-            return item
+    async def work(pod: AsyncLeasedPod, item: int) -> int:
+        used.append(pod.id)
+        if len(used) == 1:
+            raise error
+        return item
 
-        async with it.client.pods.pool(it.spec, size=1) as pool:
-            results = [result async for result in pool.map(work, range(4))]
-        assert sorted(result.get() for result in results) == [0, 1, 2, 3]
-        assert used.count(used[0]) == 1
-        assert it.orders() == 2
+    async with it.client.pods.pool(it.spec, size=1) as pool:
+        results = [result async for result in pool.map(work, range(4))]
+    assert sorted(result.get() for result in results) == [0, 1, 2, 3]
+    assert used.count(used[0]) == 1
+    assert it.orders() == 2
 
 
 async def test_the_item_of_a_lost_pod_does_not_wait_for_its_deletion(folder: Path) -> None:
@@ -129,21 +125,20 @@ async def test_the_item_of_a_lost_pod_does_not_wait_for_its_deletion(folder: Pat
             assert result.get() - began_at < 500.0
 
 
-async def test_a_pool_grows_again_after_a_refusal(folder: Path) -> None:
+async def test_a_pool_grows_again_after_a_refusal(it: Stage) -> None:
     """A minute after an order was refused, the waiting items get more pods, though none has ended."""
-    async with stage(folder) as it:
 
-        async def work(_: AsyncLeasedPod, item: int) -> int:
-            await it.clock.sleep(3600)
-            return item
+    async def work(_: AsyncLeasedPod, item: int) -> int:
+        await it.clock.sleep(3600)
+        return item
 
-        with it.emulator.faults.add(Status(402), on="create", skip=1, times=3):
-            async with it.client.pods.pool(it.spec, size=4) as pool:
-                results = pool.map(work, range(8))
-                reading = asyncio.create_task(anext(results))
-                await it.clock.sleep(1800)
-                assert len(it.running()) == 4
-                await reading
+    with it.emulator.faults.add(Status(402), on="create", skip=1, times=3):
+        async with it.client.pods.pool(it.spec, size=4) as pool:
+            results = pool.map(work, range(8))
+            reading = asyncio.create_task(anext(results))
+            await it.clock.sleep(1800)
+            assert len(it.running()) == 4
+            await reading
 
 
 async def test_a_market_without_a_usable_pod_ends_the_work(folder: Path) -> None:
@@ -177,19 +172,18 @@ async def test_waiting_for_a_pod_can_be_cancelled(folder: Path, is_booting: bool
             pass
 
 
-async def test_a_failed_setup_of_a_later_pod_is_that_pods(folder: Path) -> None:
+async def test_a_failed_setup_of_a_later_pod_is_that_pods(it: Stage) -> None:
     """The work on the pods that are set up goes on; the pod is given back, and another is tried later."""
-    async with stage(folder) as it:
-        calls = itertools.count()
+    calls = itertools.count()
 
-        async def setup(_: AsyncLeasedPod) -> None:
-            if next(calls) == 1:
-                raise OSError("no space")
+    async def setup(_: AsyncLeasedPod) -> None:
+        if next(calls) == 1:
+            raise OSError("no space")
 
-        async with it.client.pods.pool(it.spec, size=2, setup=setup) as pool:
-            results = [result async for result in pool.map(doubling(it), range(6))]
-        assert sorted(result.get() for result in results) == [2 * item for item in range(6)]
-        assert (it.orders(), it.running()) == (3, [])
+    async with it.client.pods.pool(it.spec, size=2, setup=setup) as pool:
+        results = [result async for result in pool.map(doubling(it), range(6))]
+    assert sorted(result.get() for result in results) == [2 * item for item in range(6)]
+    assert (it.orders(), it.running()) == (3, [])
 
 
 async def test_an_endless_source_is_read_as_far_as_there_is_room(folder: Path) -> None:
@@ -213,88 +207,83 @@ async def test_an_endless_source_is_read_as_far_as_there_is_room(folder: Path) -
             await anext(results)
 
 
-async def test_an_empty_market_is_an_error_without_any_pod_only(folder: Path) -> None:
+async def test_an_empty_market_is_an_error_without_any_pod_only(it: Stage) -> None:
     """While one pod works, the others' refusals are no matter; without a pod, the refusal is raised."""
-    async with stage(folder) as it:
-        with it.emulator.faults.add(Status(402), on="create"):
-            async with it.client.pods.pool(it.spec) as pool:
-                with pytest.raises(primepods.PaymentRequiredError):
-                    await anext(pool.map(doubling(it), [1]))
-        async with it.client.pods.pool(it.spec, size=3) as pool:
-            async with pool.pod() as pod:
-                it.emulator.faults.add(Status(402), on="create")
-                results = pool.map(doubling(it), range(5))
-                await it.clock.sleep(600)
-                assert it.running() == [pod.id]
-            assert len([result async for result in results]) == 5
-        assert it.running() == []
+    with it.emulator.faults.add(Status(402), on="create"):
+        async with it.client.pods.pool(it.spec) as pool:
+            with pytest.raises(primepods.PaymentRequiredError):
+                await anext(pool.map(doubling(it), [1]))
+    async with it.client.pods.pool(it.spec, size=3) as pool:
+        async with pool.pod() as pod:
+            it.emulator.faults.add(Status(402), on="create")
+            results = pool.map(doubling(it), range(5))
+            await it.clock.sleep(600)
+            assert it.running() == [pod.id]
+        assert len([result async for result in results]) == 5
+    assert it.running() == []
 
 
-async def test_the_hourly_cap_is_no_limit_of_the_pool(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_hourly_cap_is_no_limit_of_the_pool(it: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pod that PRIMEPODS_MAX_HOURLY does not allow is not rented; the others do all the work."""
-    async with stage(folder) as it:
-        spec = attrs.evolve(it.spec, max_price=0.3)
-        monkeypatch.setenv("PRIMEPODS_MAX_HOURLY", "0.7")
-        async with it.client.pods.pool(spec, size=4) as pool:
-            results = [result async for result in pool.map(doubling(it), range(8))]
-        assert sorted(result.get() for result in results) == [2 * item for item in range(8)]
-        assert it.orders() == 2
+    spec = attrs.evolve(it.spec, max_price=0.3)
+    monkeypatch.setenv("PRIMEPODS_MAX_HOURLY", "0.7")
+    async with it.client.pods.pool(spec, size=4) as pool:
+        results = [result async for result in pool.map(doubling(it), range(8))]
+    assert sorted(result.get() for result in results) == [2 * item for item in range(8)]
+    assert it.orders() == 2
 
 
-async def test_the_item_of_a_lease_that_is_cancelled_is_done(folder: Path) -> None:
+async def test_the_item_of_a_lease_that_is_cancelled_is_done(it: Stage) -> None:
     """Something cancels the lease of a pod at work: its item is begun again on another pod."""
-    async with stage(folder) as it:
-        begun: list[str] = []
+    begun: list[str] = []
 
-        async def work(pod: AsyncLeasedPod, item: int) -> int:
-            begun.append(pod.id)
-            if len(begun) == 1:
-                cancel_lease()
-            await it.clock.sleep(300)
-            return item
+    async def work(pod: AsyncLeasedPod, item: int) -> int:
+        begun.append(pod.id)
+        if len(begun) == 1:
+            cancel_lease()
+        await it.clock.sleep(300)
+        return item
 
-        async with it.client.pods.pool(it.spec, size=1) as pool:
-            [result] = [result async for result in pool.map(work, [7])]
-        assert (result.get(), len(set(begun)), it.running()) == (7, 2, [])
+    async with it.client.pods.pool(it.spec, size=1) as pool:
+        [result] = [result async for result in pool.map(work, [7])]
+    assert (result.get(), len(set(begun)), it.running()) == (7, 2, [])
 
 
-async def test_setup_is_done_once_a_pod_and_its_failure_ends_the_work(folder: Path) -> None:
+async def test_setup_is_done_once_a_pod_and_its_failure_ends_the_work(it: Stage) -> None:
     """Before a pod's first item; what fails there would fail on each pod."""
-    async with stage(folder) as it:
-        set_up: list[str] = []
+    set_up: list[str] = []
 
-        async def setup(pod: AsyncLeasedPod) -> None:
-            set_up.append(pod.id)
+    async def setup(pod: AsyncLeasedPod) -> None:
+        set_up.append(pod.id)
 
-        async with it.client.pods.pool(it.spec, size=2, setup=setup) as pool:
-            assert len([result async for result in pool.map(doubling(it), range(6))]) == 6
-        assert len(set_up) == len(set(set_up)) == 2
+    async with it.client.pods.pool(it.spec, size=2, setup=setup) as pool:
+        assert len([result async for result in pool.map(doubling(it), range(6))]) == 6
+    assert len(set_up) == len(set(set_up)) == 2
 
-        async def bad(_: AsyncLeasedPod) -> None:
-            raise OSError("no space")
+    async def bad(_: AsyncLeasedPod) -> None:
+        raise OSError("no space")
 
-        async with it.client.pods.pool(it.spec, setup=bad) as pool:
-            with pytest.raises(OSError, match="no space"):
-                await anext(pool.map(doubling(it), range(6)))
-        assert it.running() == []
+    async with it.client.pods.pool(it.spec, setup=bad) as pool:
+        with pytest.raises(OSError, match="no space"):
+            await anext(pool.map(doubling(it), range(6)))
+    assert it.running() == []
 
 
 @pytest.mark.parametrize("limit", [{"max_hours": 1.0}, {"max_spend": 1.0}])
-async def test_the_limits_are_the_pools(folder: Path, limit: dict[str, float]) -> None:
+async def test_the_limits_are_the_pools(it: Stage, limit: dict[str, float]) -> None:
     """All pods together: at the limit all are deleted, and the work ends with the error."""
-    async with stage(folder) as it:
 
-        async def work(_: AsyncLeasedPod, item: int) -> int:
-            await it.clock.sleep(3600 * 30)
-            return item
+    async def work(_: AsyncLeasedPod, item: int) -> int:
+        await it.clock.sleep(3600 * 30)
+        return item
 
-        async with it.client.pods.pool(it.spec, size=4, **limit) as pool:  # type: ignore[arg-type]  # a limit of either kind
-            results = pool.map(work, range(8))
-            with pytest.raises(primepods.BudgetExceededError):
-                await anext(results)
-            await it.clock.sleep(300)
-            assert it.running() == []
-            assert pool.spent() <= limit.get("max_spend", 1e9) * 1.05
+    async with it.client.pods.pool(it.spec, size=4, **limit) as pool:  # type: ignore[arg-type]  # a limit of either kind
+        results = pool.map(work, range(8))
+        with pytest.raises(primepods.BudgetExceededError):
+            await anext(results)
+        await it.clock.sleep(300)
+        assert it.running() == []
+        assert pool.spent() <= limit.get("max_spend", 1e9) * 1.05
 
 
 async def test_a_pod_that_is_soon_lost_brings_the_limit_of_the_others_closer(folder: Path) -> None:
@@ -322,51 +311,49 @@ async def test_a_pod_that_is_soon_lost_brings_the_limit_of_the_others_closer(fol
             assert 0.9 * limit < pool.spent() < limit
 
 
-async def test_a_cancellation_ends_the_work_and_deletes_the_pods(folder: Path) -> None:
+async def test_a_cancellation_ends_the_work_and_deletes_the_pods(it: Stage) -> None:
     """The work is cancelled, and the pods are gone when the cancellation is raised."""
-    async with stage(folder) as it:
-        ended: list[int] = []
+    ended: list[int] = []
 
-        async def work(_: AsyncLeasedPod, item: int) -> None:
-            try:
-                await it.clock.sleep(1e6)
-            finally:
-                ended.append(item)
+    async def work(_: AsyncLeasedPod, item: int) -> None:
+        try:
+            await it.clock.sleep(1e6)
+        finally:
+            ended.append(item)
 
-        async def main() -> None:
-            async with it.client.pods.pool(it.spec, size=2) as pool:
-                async for _ in pool.map(work, range(9)):
-                    pass
+    async def main() -> None:
+        async with it.client.pods.pool(it.spec, size=2) as pool:
+            async for _ in pool.map(work, range(9)):
+                pass
 
-        task = asyncio.create_task(main())
-        while len(it.running()) < 2:
-            await it.clock.sleep(1)
-        await it.clock.sleep(60)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert sorted(ended) == [0, 1]
-        assert it.running() == []
+    task = asyncio.create_task(main())
+    while len(it.running()) < 2:
+        await it.clock.sleep(1)
+    await it.clock.sleep(60)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sorted(ended) == [0, 1]
+    assert it.running() == []
 
 
-async def test_two_hundred_items_on_eight_pods(folder: Path) -> None:
+async def test_two_hundred_items_on_eight_pods(it: Stage) -> None:
     """While pods are lost and items fail, 5 % of each, every item has one result, and no pod is left."""
-    async with stage(folder) as it:
-        chance = Random("pool").random
+    chance = Random("pool").random
 
-        async def work(pod: AsyncLeasedPod, item: int) -> int:
-            if chance() < 0.05:
-                it.emulator.delete_pod(pod.id)
-            await it.clock.sleep(120)
-            return 1 // (item % 20)
+    async def work(pod: AsyncLeasedPod, item: int) -> int:
+        if chance() < 0.05:
+            it.emulator.delete_pod(pod.id)
+        await it.clock.sleep(120)
+        return 1 // (item % 20)
 
-        async with it.client.pods.pool(it.spec, size=8, retries=5) as pool:
-            results = [result async for result in pool.map(work, range(200))]
-        assert sorted(result.item for result in results) == list(range(200))
-        assert [result.item for result in results if result.error is not None and result.item % 20] == []
-        assert sum(result.error is not None for result in results) == 10
-        assert len(it.emulator.requests.where(method="POST")) > 8
-        assert (it.running(), it.records()) == ([], [])
+    async with it.client.pods.pool(it.spec, size=8, retries=5) as pool:
+        results = [result async for result in pool.map(work, range(200))]
+    assert sorted(result.item for result in results) == list(range(200))
+    assert [result.item for result in results if result.error is not None and result.item % 20] == []
+    assert sum(result.error is not None for result in results) == 10
+    assert len(it.emulator.requests.where(method="POST")) > 8
+    assert (it.running(), it.records()) == ([], [])
 
 
 async def test_a_source_that_fails_ends_the_results(folder: Path) -> None:

@@ -121,15 +121,14 @@ async def test_a_pod_that_was_just_ordered_is_taken_over_when_it_appears(folder:
         assert not it.running()
 
 
-async def test_an_id_that_no_pod_can_have_stops_no_sweep(folder: Path) -> None:
+async def test_an_id_that_no_pod_can_have_stops_no_sweep(it: Stage) -> None:
     """Another program has written it into a file: the error says which file, and other pods are deleted."""
-    async with stage(folder) as it:
-        pod_id = it.emulator.add_pod(name_of(1), boot_seconds=0)
-        await asyncio.to_thread(left_by, it, pod_id="../x", given_up=True)
-        await asyncio.to_thread(left_by, it, name=name_of(1), pod_id=pod_id, given_up=True)
-        swept = await it.client.pods.sweep()
-        assert swept.deleted == (pod_id,)
-        assert "delete it on the website. Then remove /" in str(swept.errors["../x"])
+    pod_id = it.emulator.add_pod(name_of(1), boot_seconds=0)
+    await asyncio.to_thread(left_by, it, pod_id="../x", given_up=True)
+    await asyncio.to_thread(left_by, it, name=name_of(1), pod_id=pod_id, given_up=True)
+    swept = await it.client.pods.sweep()
+    assert swept.deleted == (pod_id,)
+    assert "delete it on the website. Then remove /" in str(swept.errors["../x"])
 
 
 async def test_a_sweep_keeps_to_its_own_key_and_team(folder: Path) -> None:
@@ -186,46 +185,44 @@ async def test_a_pod_that_appears_during_a_sweep_is_told(folder: Path) -> None:
         assert (await it.client.pods.sweep()).deleted == (pod.id,)
 
 
-async def test_a_lease_begun_while_a_sweep_lists_is_left_alone(folder: Path) -> None:
+async def test_a_lease_begun_while_a_sweep_lists_is_left_alone(it: Stage) -> None:
     """Its file is newer than those that the sweep has read."""
-    async with stage(folder) as it:
-        it.emulator.faults.add(Delay(1.0), on="list", times=1)
-        sweep = asyncio.create_task(it.client.pods.sweep(prefix="mine-", older_than=0))
-        # By then it has read the files.
-        await asyncio.sleep(0)
-        async with it.client.pods.lease(attrs.evolve(it.spec, name="mine-1")) as pod:
-            assert (await sweep).deleted == ()
-            assert it.running() == [pod.id]
+    it.emulator.faults.add(Delay(1.0), on="list", times=1)
+    sweep = asyncio.create_task(it.client.pods.sweep(prefix="mine-", older_than=0))
+    # By then it has read the files.
+    await asyncio.sleep(0)
+    async with it.client.pods.lease(attrs.evolve(it.spec, name="mine-1")) as pod:
+        assert (await sweep).deleted == ()
+        assert it.running() == [pod.id]
 
 
 @pytest.mark.parametrize("reading", [1, 2])
 async def test_the_pods_of_a_process_that_ends_while_a_sweep_lists_are_deleted(
-    folder: Path, reading: int
+    it: Stage, folder: Path, reading: int
 ) -> None:
     """Both of an order that was sent twice, though the list that was just read has neither."""
-    async with stage(folder) as it:
-        theirs = it.emulator.add_pod("theirs", boot_seconds=0)
-        record = new_record(name_of(), it.client._executor.settings)
-        # Only the lock of its file shows that the process lives.
-        record = attrs.evolve(record, process_start=None)
-        file = await asyncio.to_thread(LeaseFile.new(folder, record).write)
-        readings = 0
+    theirs = it.emulator.add_pod("theirs", boot_seconds=0)
+    record = new_record(name_of(), it.client._executor.settings)
+    # Only the lock of its file shows that the process lives.
+    record = attrs.evolve(record, process_start=None)
+    file = await asyncio.to_thread(LeaseFile.new(folder, record).write)
+    readings = 0
 
-        def end(page: Any = None) -> Any:
-            nonlocal readings
-            readings += 1
-            if readings == reading:
-                pods = [it.emulator.add_pod(name_of(), boot_seconds=0) for _ in range(2)]
-                file.update(pod_id=pods[0])
-                file.close()
-            return page
+    def end(page: Any = None) -> Any:
+        nonlocal readings
+        readings += 1
+        if readings == reading:
+            pods = [it.emulator.add_pod(name_of(), boot_seconds=0) for _ in range(2)]
+            file.update(pod_id=pods[0])
+            file.close()
+        return page
 
-        it.emulator.faults.add(Edit(end), on="list")
-        await it.client.pods.sweep()
-        while readings < reading:
-            end()
-        await it.client.pods.sweep()
-        assert (it.running(), it.records()) == ([theirs], [])
+    it.emulator.faults.add(Edit(end), on="list")
+    await it.client.pods.sweep()
+    while readings < reading:
+        end()
+    await it.client.pods.sweep()
+    assert (it.running(), it.records()) == ([theirs], [])
 
 
 ODD: dict[str, bytes] = {
@@ -247,37 +244,36 @@ ODD: dict[str, bytes] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ODD)
-async def test_a_file_that_cannot_be_read_is_told(folder: Path, kind: str) -> None:
+async def test_a_file_that_cannot_be_read_is_told(it: Stage, folder: Path, kind: str) -> None:
     """It stops no sweep, and may be all that names a pod: none without a file is deleted meanwhile."""
-    async with stage(folder) as it:
-        left = it.emulator.add_pod(name_of(), boot_seconds=0)
-        without_file = it.emulator.add_pod("theirs-2", boot_seconds=0)
-        await asyncio.to_thread(left_by, it, given_up=True)
-        await it.clock.sleep(100)
+    left = it.emulator.add_pod(name_of(), boot_seconds=0)
+    without_file = it.emulator.add_pod("theirs-2", boot_seconds=0)
+    await asyncio.to_thread(left_by, it, given_up=True)
+    await it.clock.sleep(100)
 
-        def write() -> None:
-            odd = folder / "odd.json"
-            if kind == "a pipe":
-                os.mkfifo(odd)
-            elif kind == "a folder":
-                odd.mkdir()
-            elif kind == "a chosen name":
-                text = next(folder.glob("*.json")).read_text()
-                odd.write_text(text.replace(name_of(), "chosen"))
-            elif kind == "an endless price":
-                text = next(folder.glob("*.json")).read_text()
-                odd.write_text(text.replace('"price_hr": null', '"price_hr": 1' + 400 * "0"))
-            else:
-                odd.write_bytes(ODD[kind])
+    def write() -> None:
+        odd = folder / "odd.json"
+        if kind == "a pipe":
+            os.mkfifo(odd)
+        elif kind == "a folder":
+            odd.mkdir()
+        elif kind == "a chosen name":
+            text = next(folder.glob("*.json")).read_text()
+            odd.write_text(text.replace(name_of(), "chosen"))
+        elif kind == "an endless price":
+            text = next(folder.glob("*.json")).read_text()
+            odd.write_text(text.replace('"price_hr": null', '"price_hr": 1' + 400 * "0"))
+        else:
+            odd.write_bytes(ODD[kind])
 
-        await asyncio.to_thread(write)
-        sweep = await it.client.pods.sweep(prefix="theirs-", older_than=60)
-        assert sweep.deleted == (left,)
-        assert [skipped.name for skipped in sweep.skipped] == ["odd.json"]
-        assert "cannot be read" in sweep.skipped[0].reason
-        assert it.running() == [without_file]
-        await asyncio.to_thread(lambda: (folder / "odd.json").rename(folder / "odd"))
-        assert (await it.client.pods.sweep(prefix="theirs-", older_than=60)).deleted == (without_file,)
+    await asyncio.to_thread(write)
+    sweep = await it.client.pods.sweep(prefix="theirs-", older_than=60)
+    assert sweep.deleted == (left,)
+    assert [skipped.name for skipped in sweep.skipped] == ["odd.json"]
+    assert "cannot be read" in sweep.skipped[0].reason
+    assert it.running() == [without_file]
+    await asyncio.to_thread(lambda: (folder / "odd.json").rename(folder / "odd"))
+    assert (await it.client.pods.sweep(prefix="theirs-", older_than=60)).deleted == (without_file,)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +281,7 @@ async def test_a_file_that_cannot_be_read_is_told(folder: Path, kind: str) -> No
     [(errno.EWOULDBLOCK, "its process still runs"), (errno.EIO, "file cannot be read")],
 )
 async def test_a_file_that_cannot_be_locked_is_told(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, error: int, reason: str
+    it: Stage, monkeypatch: pytest.MonkeyPatch, error: int, reason: str
 ) -> None:
     """That its process lives is said only where another one has the lock."""
     fcntl = pytest.importorskip("fcntl", reason="there are no such locks on Windows")
@@ -293,11 +289,10 @@ async def test_a_file_that_cannot_be_locked_is_told(
     def flock(*_: object) -> None:
         raise OSError(error, os.strerror(error))
 
-    async with stage(folder) as it:
-        await asyncio.to_thread(left_by, it, pod_id="pod-1", given_up=True)
-        monkeypatch.setattr(fcntl, "flock", flock)
-        (skipped,) = (await it.client.pods.sweep()).skipped
-        assert reason in skipped.reason
+    await asyncio.to_thread(left_by, it, pod_id="pod-1", given_up=True)
+    monkeypatch.setattr(fcntl, "flock", flock)
+    (skipped,) = (await it.client.pods.sweep()).skipped
+    assert reason in skipped.reason
 
 
 async def test_only_what_was_found_before(folder: Path) -> None:
@@ -331,88 +326,82 @@ async def test_only_what_was_found_before(folder: Path) -> None:
         assert len(it.records()) == 1
 
 
-async def test_a_second_pod_that_nobody_has_seen_stays(folder: Path) -> None:
+async def test_a_second_pod_that_nobody_has_seen_stays(it: Stage) -> None:
     """All pods of a lease must have been shown to the user, not only one."""
-    async with stage(folder) as it:
-        first = it.emulator.add_pod(name_of(), boot_seconds=0)
-        await asyncio.to_thread(left_by, it, given_up=True)
-        shown = await it.client.pods.sweep(dry_run=True)
-        second = it.emulator.add_pod(name_of(), boot_seconds=0)
-        assert (await it.client.pods.sweep(only=shown)).found == ()
-        assert it.running() == [first, second]
+    first = it.emulator.add_pod(name_of(), boot_seconds=0)
+    await asyncio.to_thread(left_by, it, given_up=True)
+    shown = await it.client.pods.sweep(dry_run=True)
+    second = it.emulator.add_pod(name_of(), boot_seconds=0)
+    assert (await it.client.pods.sweep(only=shown)).found == ()
+    assert it.running() == [first, second]
 
 
-async def test_drafts_of_killed_processes_are_removed(folder: Path) -> None:
+async def test_drafts_of_killed_processes_are_removed(it: Stage, folder: Path) -> None:
     """A day later, when nobody can be writing them; nothing was ordered yet."""
-    async with stage(folder) as it:
 
-        def age(name: str, seconds: float) -> Path:
-            folder.mkdir(exist_ok=True)
-            draft = folder / f"{name}.draft"
-            draft.touch()
-            os.utime(draft, (it.clock.wall() - seconds,) * 2)
-            return draft
+    def age(name: str, seconds: float) -> Path:
+        folder.mkdir(exist_ok=True)
+        draft = folder / f"{name}.draft"
+        draft.touch()
+        os.utime(draft, (it.clock.wall() - seconds,) * 2)
+        return draft
 
-        old = await asyncio.to_thread(age, "old", 100_000)
-        new = await asyncio.to_thread(age, "new", 10)
-        await it.client.pods.sweep()
-        assert (old.exists(), new.exists()) == (False, True)
+    old = await asyncio.to_thread(age, "old", 100_000)
+    new = await asyncio.to_thread(age, "new", 10)
+    await it.client.pods.sweep()
+    assert (old.exists(), new.exists()) == (False, True)
 
 
-async def test_what_nothing_has_ever_shown_stays_in_its_file(folder: Path) -> None:
+async def test_what_nothing_has_ever_shown_stays_in_its_file(it: Stage) -> None:
     """It is told, and each sweep looks for its name, in the list and in the history."""
-    async with stage(folder) as it:
-        await asyncio.to_thread(left_by, it, given_up=True)
-        await it.clock.sleep(8_000)
-        for _ in range(2):
-            sweep = await it.client.pods.sweep()
-            assert (sweep.found, sweep.deleted, sweep.errors) == ((), (), {})
-            assert "no response has shown its pod" in sweep.skipped[0].reason
-            assert len(it.records()) == 1
-        pod_id = it.emulator.add_pod(name_of(), boot_seconds=0)
-        assert (await it.client.pods.sweep()).deleted == (pod_id,)
-        assert it.records() == []
+    await asyncio.to_thread(left_by, it, given_up=True)
+    await it.clock.sleep(8_000)
+    for _ in range(2):
+        sweep = await it.client.pods.sweep()
+        assert (sweep.found, sweep.deleted, sweep.errors) == ((), (), {})
+        assert "no response has shown its pod" in sweep.skipped[0].reason
+        assert len(it.records()) == 1
+    pod_id = it.emulator.add_pod(name_of(), boot_seconds=0)
+    assert (await it.client.pods.sweep()).deleted == (pod_id,)
+    assert it.records() == []
 
 
-async def test_a_404_proves_nothing_for_ten_minutes(folder: Path) -> None:
+async def test_a_404_proves_nothing_for_ten_minutes(it: Stage) -> None:
     """A pod that was just ordered may appear yet: its file stays, and the error says so; later it goes."""
-    async with stage(folder) as it:
-        await asyncio.to_thread(left_by, it, pod_id="pod-1", given_up=True)
-        await it.clock.sleep(590)
-        sweep = await it.client.pods.sweep()
-        assert (sweep.deleted, list(sweep.errors)) == ((), ["pod-1"])
-        assert "may still appear" in sweep.errors["pod-1"].__notes__[-1]
-        assert len(it.records()) == 1
-        await it.clock.sleep(20)
-        sweep = await it.client.pods.sweep()
-        assert (sweep.deleted, sweep.errors, it.records()) == (("pod-1",), {}, [])
+    await asyncio.to_thread(left_by, it, pod_id="pod-1", given_up=True)
+    await it.clock.sleep(590)
+    sweep = await it.client.pods.sweep()
+    assert (sweep.deleted, list(sweep.errors)) == ((), ["pod-1"])
+    assert "may still appear" in sweep.errors["pod-1"].__notes__[-1]
+    assert len(it.records()) == 1
+    await it.clock.sleep(20)
+    sweep = await it.client.pods.sweep()
+    assert (sweep.deleted, sweep.errors, it.records()) == (("pod-1",), {}, [])
 
 
-async def test_the_history_proves_that_a_pod_has_ended(folder: Path) -> None:
+async def test_the_history_proves_that_a_pod_has_ended(it: Stage) -> None:
     """By its unique name: nothing is deleted, and the file goes."""
-    async with stage(folder) as it:
-        pod = await it.client.pods.create(attrs.evolve(it.spec, name=name_of()))
-        await it.clock.sleep(60)
-        await it.client.pods.delete(pod)
-        await it.client.pods.wait_gone(pod)
-        await asyncio.to_thread(left_by, it, given_up=True)
-        assert (await it.client.pods.sweep(dry_run=True)).found == ()
-        assert len(it.records()) == 1
-        sweep = await it.client.pods.sweep()
-        assert (sweep.found, sweep.deleted, sweep.skipped, it.records()) == ((), (), (), [])
+    pod = await it.client.pods.create(attrs.evolve(it.spec, name=name_of()))
+    await it.clock.sleep(60)
+    await it.client.pods.delete(pod)
+    await it.client.pods.wait_gone(pod)
+    await asyncio.to_thread(left_by, it, given_up=True)
+    assert (await it.client.pods.sweep(dry_run=True)).found == ()
+    assert len(it.records()) == 1
+    sweep = await it.client.pods.sweep()
+    assert (sweep.found, sweep.deleted, sweep.skipped, it.records()) == ((), (), (), [])
 
 
-async def test_a_row_that_cannot_be_read_stops_no_sweep(folder: Path) -> None:
+async def test_a_row_that_cannot_be_read_stops_no_sweep(it: Stage) -> None:
     """Anybody's may be broken: the others are swept. A row without an id is told; id and name are enough."""
-    async with stage(folder) as it:
-        pod_id = it.emulator.add_pod(name_of(), boot_seconds=0)
-        it.emulator.add_pod("broken", boot_seconds=0)
-        await asyncio.to_thread(left_by, it, given_up=True)
-        broken: dict[str, object] = {"data.0.priceHr": None, "data.0.createdAt": "soon", "data.1.id": None}
-        it.emulator.faults.add(Edit(put=broken), on="list")
-        sweep = await it.client.pods.sweep()
-        assert sweep.deleted == (pod_id,)
-        assert set(sweep.errors) == {"pods.list"}
+    pod_id = it.emulator.add_pod(name_of(), boot_seconds=0)
+    it.emulator.add_pod("broken", boot_seconds=0)
+    await asyncio.to_thread(left_by, it, given_up=True)
+    broken: dict[str, object] = {"data.0.priceHr": None, "data.0.createdAt": "soon", "data.1.id": None}
+    it.emulator.faults.add(Edit(put=broken), on="list")
+    sweep = await it.client.pods.sweep()
+    assert sweep.deleted == (pod_id,)
+    assert set(sweep.errors) == {"pods.list"}
 
 
 async def test_a_sweep_ends_with_one_deadline_while_nothing_is_answered(folder: Path) -> None:
@@ -431,45 +420,43 @@ async def test_a_sweep_ends_with_one_deadline_while_nothing_is_answered(folder: 
 
 @pytest.mark.parametrize("skew", [-3600.0, 3600.0])
 async def test_expired_leases_are_swept_from_anywhere(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: float
+    it: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: float
 ) -> None:
     """By the server's time and their names alone; never a younger pod, nor one with another name."""
-    async with stage(folder) as it:
-        it.clock._wall += skew
-        expiring = it.client.pods.lease(attrs.evolve(it.spec, name="train"), max_hours=1)
-        lasting = it.client.pods.lease(attrs.evolve(it.spec, name="train-x12345"), ready_timeout=100)
-        pods = [await lease.__aenter__() for lease in (expiring, lasting)]
-        assert pods[0].name.startswith("train-")
-        monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "elsewhere"))
-        pods[0].keep()
-        await expiring.__aexit__(None, None, None)
-        for seconds in (3_500, 700):
-            await it.clock.sleep(seconds)
-            assert (await it.client.pods.sweep(expired=True)).found == ()
-        await it.clock.sleep(400)
-        sweep = await it.client.pods.sweep(expired=True)
-        assert sweep.deleted == (pods[0].id,)
-        assert it.running() == [pods[1].id]
+    it.clock._wall += skew
+    expiring = it.client.pods.lease(attrs.evolve(it.spec, name="train"), max_hours=1)
+    lasting = it.client.pods.lease(attrs.evolve(it.spec, name="train-x12345"), ready_timeout=100)
+    pods = [await lease.__aenter__() for lease in (expiring, lasting)]
+    assert pods[0].name.startswith("train-")
+    monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "elsewhere"))
+    pods[0].keep()
+    await expiring.__aexit__(None, None, None)
+    for seconds in (3_500, 700):
+        await it.clock.sleep(seconds)
+        assert (await it.client.pods.sweep(expired=True)).found == ()
+    await it.clock.sleep(400)
+    sweep = await it.client.pods.sweep(expired=True)
+    assert sweep.deleted == (pods[0].id,)
+    assert it.running() == [pods[1].id]
 
 
 @pytest.mark.parametrize(
     ("owner", "is_deleted"), [({"host": "elsewhere"}, True), ({"given_up": True}, True), ({}, False)]
 )
 async def test_an_expired_pod_with_a_file_is_deleted_unless_its_process_lives(
-    folder: Path, owner: dict[str, Any], *, is_deleted: bool
+    it: Stage, owner: dict[str, Any], *, is_deleted: bool
 ) -> None:
     """Several machines may share a home: each sees only which of its own processes live."""
-    async with stage(folder) as it:
-        name = unique_name("train", Random(1).random, expires_at=it.clock.wall() + 3600)
-        pod_id = it.emulator.add_pod(name, boot_seconds=0)
-        await asyncio.to_thread(left_by, it, name=name, pod_id=pod_id, **owner)
-        await it.clock.sleep(4_400)
-        assert (await it.client.pods.sweep(expired=True)).deleted == ()
-        await it.clock.sleep(400)
-        sweep = await it.client.pods.sweep(expired=True)
-        assert sweep.deleted == ((pod_id,) if is_deleted else ())
-        assert it.running() == ([] if is_deleted else [pod_id])
-        assert [skipped.pod_id for skipped in sweep.skipped] == ([] if is_deleted else [pod_id])
+    name = unique_name("train", Random(1).random, expires_at=it.clock.wall() + 3600)
+    pod_id = it.emulator.add_pod(name, boot_seconds=0)
+    await asyncio.to_thread(left_by, it, name=name, pod_id=pod_id, **owner)
+    await it.clock.sleep(4_400)
+    assert (await it.client.pods.sweep(expired=True)).deleted == ()
+    await it.clock.sleep(400)
+    sweep = await it.client.pods.sweep(expired=True)
+    assert sweep.deleted == ((pod_id,) if is_deleted else ())
+    assert it.running() == ([] if is_deleted else [pod_id])
+    assert [skipped.pod_id for skipped in sweep.skipped] == ([] if is_deleted else [pod_id])
 
 
 async def test_expired_pods_are_swept_without_a_folder_that_can_be_read(
@@ -492,32 +479,30 @@ async def test_expired_pods_are_swept_without_a_folder_that_can_be_read(
         assert (await it.client.pods.sweep(expired=True)).deleted == (pod_id,)
 
 
-async def test_a_created_pod_may_expire(folder: Path) -> None:
+async def test_a_created_pod_may_expire(it: Stage) -> None:
     """Its name says when, by the server's time, on which two responses agree; then a sweep deletes it."""
-    async with stage(folder) as it:
-        it.clock._wall += 7_200
-        pod = await it.client.pods.create(attrs.evolve(it.spec, name="train"), max_hours=1)
-        assert (pod.name or "").startswith("train-")
-        assert [request.method for request in it.emulator.requests[:]] == ["GET", "GET", "POST"]
-        await it.clock.sleep(3_500)
-        assert (await it.client.pods.sweep(expired=True)).found == ()
-        await it.clock.sleep(1_000)
-        assert (await it.client.pods.sweep(expired=True)).deleted == (pod.id,)
-        with pytest.raises(ValueError, match="max_hours"):
-            await it.client.pods.create(it.spec, max_hours=-1)
+    it.clock._wall += 7_200
+    pod = await it.client.pods.create(attrs.evolve(it.spec, name="train"), max_hours=1)
+    assert (pod.name or "").startswith("train-")
+    assert [request.method for request in it.emulator.requests[:]] == ["GET", "GET", "POST"]
+    await it.clock.sleep(3_500)
+    assert (await it.client.pods.sweep(expired=True)).found == ()
+    await it.clock.sleep(1_000)
+    assert (await it.client.pods.sweep(expired=True)).deleted == (pod.id,)
+    with pytest.raises(ValueError, match="max_hours"):
+        await it.client.pods.create(it.spec, max_hours=-1)
 
 
-async def test_a_lease_of_another_machine_that_lasts_is_left_alone(folder: Path) -> None:
+async def test_a_lease_of_another_machine_that_lasts_is_left_alone(it: Stage) -> None:
     """Its name says until when, and its process cannot be seen from here."""
-    async with stage(folder) as it:
-        now = it.clock.wall()
-        lasting, over = (unique_name("ci", Random(1).random, now + hours * 3600) for hours in (9.0, 1.0))
-        pods = [it.emulator.add_pod(name, boot_seconds=0) for name in (lasting, over)]
-        await it.clock.sleep(3 * 3600)
-        sweep = await it.client.pods.sweep(prefix="ci-", older_than=60)
-        assert (sweep.deleted, it.running()) == ((pods[1],), [pods[0]])
-        assert [(skipped.name, skipped.pod_id) for skipped in sweep.skipped] == [(lasting, pods[0])]
-        assert f"delete it with `pods.delete({pods[0]!r})`" in sweep.skipped[0].reason
+    now = it.clock.wall()
+    lasting, over = (unique_name("ci", Random(1).random, now + hours * 3600) for hours in (9.0, 1.0))
+    pods = [it.emulator.add_pod(name, boot_seconds=0) for name in (lasting, over)]
+    await it.clock.sleep(3 * 3600)
+    sweep = await it.client.pods.sweep(prefix="ci-", older_than=60)
+    assert (sweep.deleted, it.running()) == ((pods[1],), [pods[0]])
+    assert [(skipped.name, skipped.pod_id) for skipped in sweep.skipped] == [(lasting, pods[0])]
+    assert f"delete it with `pods.delete({pods[0]!r})`" in sweep.skipped[0].reason
 
 
 @pytest.mark.parametrize("date", [None, "yesterday", "Thu, 01 Jan 1970 00:00:00 GMT"])
@@ -566,76 +551,68 @@ async def test_a_wrong_date_makes_no_pod_old(hours: list[int], *, is_found: bool
     assert len(server.requests) <= 3
 
 
-async def test_a_prefix_is_the_callers_word(folder: Path) -> None:
+async def test_a_prefix_is_the_callers_word(it: Stage) -> None:
     """Nobody's name is a proof: without a prefix, or with another one, the pod stays."""
-    async with stage(folder) as it:
-        pod_ids = [it.emulator.add_pod(name, boot_seconds=0) for name in ("ci-1", "cd-1")]
-        await it.clock.sleep(7_200)
-        too_young: dict[str, Any] = {"prefix": "ci-", "older_than": 8_000}
-        for arguments in ({}, {"older_than": 3_600}, {"expired": True}, too_young):
-            assert (await it.client.pods.sweep(**arguments)).found == ()
-        with pytest.raises(ValueError, match="needs older_than"):
-            await it.client.pods.sweep(prefix="ci-")
-        assert (await it.client.pods.sweep(prefix="ci-", older_than=3_600)).deleted == (pod_ids[0],)
-        assert it.running() == [pod_ids[1]]
+    pod_ids = [it.emulator.add_pod(name, boot_seconds=0) for name in ("ci-1", "cd-1")]
+    await it.clock.sleep(7_200)
+    too_young: dict[str, Any] = {"prefix": "ci-", "older_than": 8_000}
+    for arguments in ({}, {"older_than": 3_600}, {"expired": True}, too_young):
+        assert (await it.client.pods.sweep(**arguments)).found == ()
+    with pytest.raises(ValueError, match="needs older_than"):
+        await it.client.pods.sweep(prefix="ci-")
+    assert (await it.client.pods.sweep(prefix="ci-", older_than=3_600)).deleted == (pod_ids[0],)
+    assert it.running() == [pod_ids[1]]
 
 
-async def test_a_leases_age_is_told_by_the_server(folder: Path) -> None:
+async def test_a_leases_age_is_told_by_the_server(it: Stage) -> None:
     """Also where its order was the first request, by a machine whose clock is behind."""
-    async with stage(folder) as it:
-        now = it.clock.wall()
-        it.clock._wall -= 10_800
-        async with (
-            make_client(it.emulator.url, clock=it.clock, api_key=it.emulator.api_key) as client,
-            client.pods.lease(it.spec),
-        ):
-            assert it.records()[0].ordered_at.timestamp() == pytest.approx(now, abs=5)
+    now = it.clock.wall()
+    it.clock._wall -= 10_800
+    async with (
+        make_client(it.emulator.url, clock=it.clock, api_key=it.emulator.api_key) as client,
+        client.pods.lease(it.spec),
+    ):
+        assert it.records()[0].ordered_at.timestamp() == pytest.approx(now, abs=5)
 
 
-async def test_a_price_below_zero_is_none(folder: Path) -> None:
+async def test_a_price_below_zero_is_none(it: Stage) -> None:
     """The lease goes on, at the price that a row about the pod has."""
-    async with stage(folder) as it:
-        it.emulator.faults.add(Edit(put={"priceHr": -1.0}), on="create")
-        async with it.client.pods.lease(it.spec) as pod:
-            assert 0 < pod.price_hr < it.spec.max_price  # type: ignore[operator]  # the spec of an offer has one
+    it.emulator.faults.add(Edit(put={"priceHr": -1.0}), on="create")
+    async with it.client.pods.lease(it.spec) as pod:
+        assert 0 < pod.price_hr < it.spec.max_price  # type: ignore[operator]  # the spec of an offer has one
 
 
 @pytest.mark.parametrize(
     "name", ["somebody-elses", name_of(1, "next-door"), "training", "TRAINING", "no name"]
 )
-async def test_a_pod_that_has_another_name_by_now_is_told(folder: Path, name: str) -> None:
+async def test_a_pod_that_has_another_name_by_now_is_told(it: Stage, name: str) -> None:
     """The file of a dead process has the id of another's pod: only the unique name proves whose it is."""
-    async with stage(folder) as it:
-        pod_id = it.emulator.add_pod(name, boot_seconds=0)
-        if name == "no name":
-            it.emulator.faults.add(Edit(put={"data.0.name": None, "name": None}), on="list")
-        await asyncio.to_thread(left_by, it, name=name_of(0, "training"), pod_id=pod_id, given_up=True)
-        sweep = await it.client.pods.sweep()
-        assert (sweep.found, sweep.deleted, it.running()) == ((), (), [pod_id])
-        assert name in sweep.skipped[0].reason
-        assert len(it.records()) == 1
+    pod_id = it.emulator.add_pod(name, boot_seconds=0)
+    if name == "no name":
+        it.emulator.faults.add(Edit(put={"data.0.name": None, "name": None}), on="list")
+    await asyncio.to_thread(left_by, it, name=name_of(0, "training"), pod_id=pod_id, given_up=True)
+    sweep = await it.client.pods.sweep()
+    assert (sweep.found, sweep.deleted, it.running()) == ((), (), [pod_id])
+    assert name in sweep.skipped[0].reason
+    assert len(it.records()) == 1
 
 
-async def test_a_list_that_fails_deletes_no_pod_of_another(folder: Path) -> None:
+async def test_a_list_that_fails_deletes_no_pod_of_another(it: Stage) -> None:
     """`get` shows whose the id in a file is; ours is deleted, and its file when the list can be read."""
-    async with stage(folder) as it:
-        ours, theirs = (it.emulator.add_pod(name, boot_seconds=0) for name in (name_of(), "theirs"))
-        await asyncio.to_thread(left_by, it, pod_id=ours, given_up=True)
-        await asyncio.to_thread(left_by, it, name=name_of(1), pod_id=theirs, given_up=True)
-        it.emulator.faults.add(Status(403), on="list", times=2)
-        sweep = await it.client.pods.sweep()
-        assert (sweep.deleted, set(sweep.errors)) == ((ours,), {"pods.list", theirs})
-        assert (it.running(), len(it.records())) == ([theirs], 2)
-        await it.client.pods.sweep()
-        assert (it.running(), len(it.records())) == ([theirs], 1)
+    ours, theirs = (it.emulator.add_pod(name, boot_seconds=0) for name in (name_of(), "theirs"))
+    await asyncio.to_thread(left_by, it, pod_id=ours, given_up=True)
+    await asyncio.to_thread(left_by, it, name=name_of(1), pod_id=theirs, given_up=True)
+    it.emulator.faults.add(Status(403), on="list", times=2)
+    sweep = await it.client.pods.sweep()
+    assert (sweep.deleted, set(sweep.errors)) == ((ours,), {"pods.list", theirs})
+    assert (it.running(), len(it.records())) == ([theirs], 2)
+    await it.client.pods.sweep()
+    assert (it.running(), len(it.records())) == ([theirs], 1)
 
 
-async def test_a_file_whose_name_is_no_text_is_told(folder: Path) -> None:
+async def test_a_file_whose_name_is_no_text_is_told(it: Stage, folder: Path) -> None:
     """In words that can be printed."""
-    async with stage(folder) as it:
-        await asyncio.to_thread(left_by, it, pod_id="pod-1")
-        await asyncio.to_thread((folder / os.fsdecode(b"\xff.json")).write_text, "{}")
-        (odd,) = [
-            lease for lease in (await it.client.pods.sweep()).skipped if "cannot be read" in lease.reason
-        ]
-        assert b"udcff.json" in f"{odd.name}{odd.reason}".encode()
+    await asyncio.to_thread(left_by, it, pod_id="pod-1")
+    await asyncio.to_thread((folder / os.fsdecode(b"\xff.json")).write_text, "{}")
+    (odd,) = [lease for lease in (await it.client.pods.sweep()).skipped if "cannot be read" in lease.reason]
+    assert b"udcff.json" in f"{odd.name}{odd.reason}".encode()
