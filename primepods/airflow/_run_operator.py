@@ -12,7 +12,6 @@ after any exception, and deletes its pod. Until the pod is ready, the lease may 
 from __future__ import annotations
 
 import logging
-import math
 import re
 import threading
 import time
@@ -20,14 +19,16 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
+    AirflowTaskTimeout,
     Context,
     TaskInstanceState,
     XComArg,
+    timeout,
 )
 
 from .. import (
@@ -58,11 +59,18 @@ from .triggers import TRIGGERER_GRACE, PrimeJobTrigger
 
 _STATE_TIMEOUT: Final = 2.0
 """Seconds of Airflow's 5 for the request of the state of a task that is killed."""
-_GONE_TIMEOUT: Final = 600.0
-"""Seconds to confirm that a pod is gone whose job has not ended in time."""
+_FETCH_TIMEOUT: Final = 300.0
+"""Seconds for results after ``execution_timeout``; before ``max_hours`` at most a tenth of it.
 
+The same as for ``primepods run``: Airflow sets no limit, but the pod is billed.
+"""
+_LOST: Final = (ConnectionLostError, LoginError)
+"""Errors after which the job may run: the pod is kept for a retry, which continues with it."""
 _MAX_LAST_LINES: Final = 10
 """Max lines of output in the error of a command that has failed."""
+
+
+R = TypeVar("R")
 
 
 class _KilledError(BaseException):
@@ -73,10 +81,10 @@ class PrimeRunPodOperator(RentingOperator):
     """Operator that rents a pod for one task, runs one command on it, and deletes the pod.
 
     It logs in with the system's ``ssh``, uploads files, runs the command as a job and downloads files. The
-    output is written to the task's log, line by line. After success, a failure or ``execution_timeout``, the
-    operator deletes the pod and confirms that the pod is gone. When the task is marked failed or cleared,
-    Airflow allows 5 seconds: the deletion is sent, but may not be confirmed. If the task is killed during the
-    order, the pod may be left.
+    output is written to the task's log, line by line. After success, a failure, ``max_hours`` or
+    ``execution_timeout``, the operator downloads files, deletes the pod and confirms that the pod is gone.
+    When the task is marked failed or cleared, Airflow allows 5 seconds: nothing is downloaded, and the
+    deletion is sent, but may not be confirmed. If the task is killed during the order, the pod may be left.
 
     The job outlives the worker. If a worker is killed or asked to end, or loses the connection, a retry
     continues with the same pod and job. It begins anew if the pod or the job is lost.
@@ -95,14 +103,16 @@ class PrimeRunPodOperator(RentingOperator):
         gpu_count: Number of GPUs.
         max_price: Max price per hour; by default that of the spec or offer.
         exclude_providers: Providers to skip.
-        max_hours: Hours from the order until the pod is deleted. The task then fails without retries. If the
-            worker is killed and no retry deletes the pod, ``client.pods.sweep(expired=True)`` does, by the
-            time in the pod's name.
+        max_hours: Hours from the order until the pod is deleted. Five minutes before, at most a tenth of
+            ``max_hours``, the files are downloaded. The task then fails without retries. If the worker is
+            killed and no retry deletes the pod, ``client.pods.sweep(expired=True)`` does, by the time in the
+            pod's name.
         env: Environment variables of the command.
         cwd: The working directory of the command on the pod; by default the home directory.
         upload: Local files and folders, with their targets on the pod.
         exclude: Patterns of files to leave out; see :meth:`primepods.Remote.upload`.
-        download: Paths on the pod, with their local targets; downloaded even if the command has failed.
+        download: Paths on the pod, with their local targets; downloaded even if the command has failed, or
+            for up to five minutes after ``execution_timeout``.
         ssh_options: Options of ``ssh``, such as ``["-i", "/keys/id_ed25519"]``.
         ssh_command: Command line to run instead of ``ssh``.
         login_timeout: Seconds for a ready pod to accept the login.
@@ -209,7 +219,7 @@ class PrimeRunPodOperator(RentingOperator):
                 return result
             with _without_retries():
                 specs = self._find_specs(client, name)
-            return self._run(context, self._make_lease(context, client, specs))
+            return self._run(context, self._make_lease(context, client, specs, self._wind_down))
 
         return self._execute(context, name, work)
 
@@ -219,14 +229,12 @@ class PrimeRunPodOperator(RentingOperator):
         name = self._pod_name(context)
 
         def work(client: Client) -> dict[str, Any]:
-            pod = self._adopt_or_delete(client, name)
             if event["status"] == "timeout":
-                if pod is not None:
-                    client.pods.delete(pod, missing_ok=True)
-                    client.pods.wait_gone(pod, timeout=_GONE_TIMEOUT, interval=float(self.interval))
+                self._end(context, client, name)
                 limit = self.execution_timeout
-                is_retryable = limit is not None and limit.total_seconds() < float(self.max_hours or 0) * 3600
+                is_retryable = limit is not None and limit.total_seconds() < self._limit - self._wind_down
                 raise (PodTimeoutError if is_retryable else AirflowFailException)(event["message"])
+            pod = self._adopt_or_delete(client, name)
             result = None if pod is None else self._continue(context, client, pod, ends=True)
             if result is None:
                 raise PodTaskError(f"The pod or its job is lost. {event['message']}")
@@ -242,13 +250,22 @@ class PrimeRunPodOperator(RentingOperator):
             # If the trigger has failed, a retry continues with the job.
             has_trigger_failed = next_method != self.execute_complete.__name__
             if has_trigger_failed and not _will_retry(context["ti"]):
-                with PrimePodsHook(self.prime_conn_id).get_conn() as client:
-                    delete_by_name(client, self._pod_name(context), KILL_TIMEOUT)
+                name = self._pod_name(context)
+                self._execute(context, name, lambda client: self._end(context, client, name))
             raise
 
-    def _execute(
-        self, context: Context, name: str, work: Callable[[Client], dict[str, Any]]
-    ) -> dict[str, Any]:
+    def _end(self, context: Context, client: Client, name: str) -> None:
+        """Fetch the results of a job that is no longer followed, and delete its pod; log the errors."""
+        pod = self._adopt_or_delete(client, name)
+        if pod is None:
+            return
+        try:
+            with self._make_lease(context, client, pod, wind_down=0.0) as leased:
+                self._fetch_late(leased)
+        except PrimePodsError as exc:
+            self.log.log(logging.ERROR, "%s", exc)  # without a traceback
+
+    def _execute(self, context: Context, name: str, work: Callable[[Client], R]) -> R:
         self._task = context["ti"]
         try:
             self._is_executing = True
@@ -328,7 +345,19 @@ class PrimeRunPodOperator(RentingOperator):
         if isinstance(event, LeaseStarted):
             self._rented = event
 
-    def _make_lease(self, context: Context, client: Client, specs: Pod | list[PodSpec]) -> Lease:
+    @property
+    def _limit(self) -> float:
+        """The seconds of ``max_hours``."""
+        return float(self.max_hours or 0) * 3600
+
+    @property
+    def _wind_down(self) -> float:
+        """Seconds before ``max_hours`` in which the results are fetched."""
+        return min(_FETCH_TIMEOUT, self._limit / 10)
+
+    def _make_lease(
+        self, context: Context, client: Client, specs: Pod | list[PodSpec], wind_down: float
+    ) -> Lease:
         def on_change(change: PodChange) -> None:
             # `_note_order` runs in the client's thread, where nothing may wait for Airflow.
             rented, self._rented = self._rented, None
@@ -347,13 +376,17 @@ class PrimeRunPodOperator(RentingOperator):
                 interval=float(self.interval),
                 on_change=on_change,
                 max_hours=self._max_hours,
+                wind_down=wind_down,
             )
 
     def _continue(
         self, context: Context, client: Client, pod: Pod, *, ends: bool = False
     ) -> dict[str, Any] | None:
         """Continue on the pod of an earlier try; return ``None`` if it or its job is lost."""
-        lease = self._make_lease(context, client, pod)
+        age = 0.0 if pod.created_at is None else time.time() - pod.created_at.timestamp()
+        # A lease that begins in its wind-down ends at once, and nothing could be fetched.
+        wind_down = min(self._wind_down, max(0.0, self._limit - age) / 2)
+        lease = self._make_lease(context, client, pod, wind_down)
         self._announce(context, pod.id, str(pod.name), pod.price_hr)
         try:
             return self._run(context, lease, is_adopted=True, ends=ends)
@@ -366,36 +399,51 @@ class PrimeRunPodOperator(RentingOperator):
     ) -> dict[str, Any]:
         with lease as pod:
             self._ordered, self._has_pod = None, True
-            trigger: PrimeJobTrigger | None = None
-            error: Exception | None = None
             try:
-                job = self._start_job(pod, is_adopted=is_adopted)
-                if self.deferrable and not ends and job.state().is_running:
-                    pod.keep()
-                    trigger = self._make_trigger(pod)
-                else:
-                    code, last_lines = self._follow(job, is_logged=not ends)
-                    error = self._fetch(pod)
-                    if code:
-                        error = self._report_failure(context, pod, code, last_lines)
-            except (ConnectionLostError, LoginError):
-                if self.adopt and _will_retry(context["ti"]):
-                    pod.keep()  # the job may run: the retry continues with it
-                else:
-                    # Fetch the results so far before the pod is deleted.
-                    self._fetch(pod)
-                raise
+                try:
+                    trigger = self._work(context, pod, is_adopted=is_adopted, ends=ends)
+                except AirflowTaskTimeout:
+                    # It may have interrupted a download.
+                    self._fetch_late(pod)
+                    raise
             except _KilledError:
                 if self._is_kept:
                     pod.keep()
                 raise
-            if error is not None:
-                raise error
         if trigger is not None:
-            timeout = None if self.execution_timeout is None else self.execution_timeout + TRIGGERER_GRACE
-            self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
+            limit = None if self.execution_timeout is None else self.execution_timeout + TRIGGERER_GRACE
+            self.defer(trigger=trigger, method_name="execute_complete", timeout=limit)
         self.log.info("Pod %s is gone and has cost about $%.2f", pod.name, pod.spent())
         return _result(pod, 0)
+
+    def _work(
+        self, context: Context, pod: LeasedPod, *, is_adopted: bool, ends: bool
+    ) -> PrimeJobTrigger | None:
+        """Run the command and fetch the results; return the trigger to defer to, if the pod was kept for it.
+
+        However the command ends, the results are fetched, unless a retry continues with it.
+        """
+        error: Exception | None = None
+        try:
+            job = self._start_job(pod, is_adopted=is_adopted)
+            if self.deferrable and not ends and job.state().is_running:
+                trigger = self._make_trigger(pod)
+                pod.keep()
+                return trigger
+            code, last_lines = self._follow(job, is_logged=not ends)
+            if code:
+                error = self._report_failure(context, pod, code, last_lines)
+        except Exception as exc:  # noqa: BLE001 - raised again below
+            error = exc
+        may_continue = self.adopt and _will_retry(context["ti"])
+        if not (may_continue and isinstance(error, _LOST)):
+            failure = self._fetch(pod)
+            error = error or failure
+        if may_continue and isinstance(error, _LOST):
+            pod.keep()
+        if error is not None:
+            raise error
+        return None
 
     def _start_job(self, pod: LeasedPod, *, is_adopted: bool) -> Job:
         """Return the job of an earlier try, or upload the files and start it."""
@@ -413,13 +461,13 @@ class PrimeRunPodOperator(RentingOperator):
         return job
 
     def _make_trigger(self, pod: LeasedPod) -> PrimeJobTrigger:
-        created_at = pod.pod.created_at
-        age = 0.0 if created_at is None else time.time() - created_at.timestamp()
-        limit = math.inf if self.execution_timeout is None else self.execution_timeout.total_seconds()
+        seconds = (pod.seconds_left or 0.0) - self._wind_down
+        if self.execution_timeout is not None:
+            seconds = min(seconds, self.execution_timeout.total_seconds())
         return PrimeJobTrigger(
             pod_id=pod.id,
             prime_conn_id=self.prime_conn_id,
-            end=time.time() + min(float(self.max_hours or 0) * 3600 - age, limit),
+            end=time.time() + seconds,
             interval=float(self.job_interval),
             job=_job_name(pod),
             ssh_options=list(self.ssh_options),
@@ -454,12 +502,22 @@ class PrimeRunPodOperator(RentingOperator):
         for remote, local in (self.download or {}).items():
             try:
                 pod.download(remote, local)
-            except (TransferError, ConnectionLostError, OSError) as exc:
+            except (PrimePodsError, OSError) as exc:
                 error = exc
                 self.log.log(logging.ERROR, "%s", exc)  # without a traceback
+                if not isinstance(exc, TransferError | OSError):
+                    break  # the others cannot be downloaded either
             else:
                 self.log.info("Downloaded %s to %s", remote, local)
         return error
+
+    def _fetch_late(self, pod: LeasedPod) -> None:
+        """Download what can be downloaded in five minutes, when Airflow's own timeout is over."""
+        try:
+            with timeout(_FETCH_TIMEOUT):  # type: ignore[no-untyped-call,unused-ignore]  # untyped in some Airflows
+                self._fetch(pod)
+        except AirflowTaskTimeout:
+            self.log.warning("Not all files were downloaded in the %g s after the timeout", _FETCH_TIMEOUT)
 
 
 @contextmanager

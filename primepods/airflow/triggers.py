@@ -250,7 +250,7 @@ class PrimeJobTrigger(PrimePodTrigger):
                     await asyncio.sleep(max(0.0, min(self.interval, self.end - time.time())))
         except PrimePodsError as exc:
             return failure(exc)
-        message = f"The job on pod {self.pod_id} has not ended in time: the pod is deleted."
+        message = f"The job on pod {self.pod_id} has not ended in time: its pod will be deleted."
         return {"status": "timeout", "message": message, "pod": None}
 
 

@@ -4,19 +4,22 @@ import contextlib
 import io
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from primepods import AsyncClient, Client, PrimePodsError
+from primepods._utils.unique_names import unique_name
 from primepods.emulator import Emulator
 from primepods.emulator.faults import Status
 
-from .options import SPEC
+from .options import LOCAL_SSH, SPEC
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(60)]
 
@@ -101,11 +104,41 @@ def test_a_killed_task_goes_on_after_an_error(operators: Any, connected: Emulato
 
 
 def test_a_deferred_job_has_the_hours_of_its_pod(operators: Any) -> None:
-    """They count from the order of the pod, not from when the wait begins."""
+    """They count from its order, and the last five minutes are for the results."""
     operator = operators.PrimeRunPodOperator(task_id="work", gpu_type="H100", command="true", max_hours=2)
-    began = datetime.now(UTC) - timedelta(hours=1)
-    pod = SimpleNamespace(id="a1", name="airflow-dag", pod=SimpleNamespace(created_at=began))
-    assert operator._make_trigger(pod).end == pytest.approx(began.timestamp() + 7200, abs=60)
+    pod = SimpleNamespace(id="a1", name="airflow-dag", seconds_left=3600.0)
+    assert operator._make_trigger(pod).end == pytest.approx(time.time() + 3300, abs=60)
+
+
+@pytest.mark.parametrize("status", ["success", "timeout", None])
+def test_a_deferred_job_is_fetched(
+    operators: Any, connected: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: str | None
+) -> None:
+    """Also if its trigger has failed, or `max_hours` are nearly over: then its pod is deleted."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    operator = operators.PrimeRunPodOperator(
+        task_id="work",
+        spec=SPEC,
+        command="true",
+        max_hours=1,
+        download={"result.txt": f"{tmp_path}/result.txt"},
+        ssh_command=LOCAL_SSH,
+        interval=0.1,
+    )
+    task = SimpleNamespace(**vars(CONTEXT["ti"]), max_tries=1, xcom_push=lambda **_: None)
+    ordered_at = datetime.now(UTC) - timedelta(minutes=56)
+    name = unique_name(operator._pod_name({"ti": task}), expires_at=ordered_at.timestamp() + 3600)
+    pod_id = connected.add_pod(name, boot_seconds=0, pod_fields={"createdAt": ordered_at.isoformat()})
+    with Client(connected.api_key, base_url=connected.url) as client:
+        job = client.pods.remote(pod_id, ssh_command=LOCAL_SSH).start("echo hello > result.txt", name=name)
+        job.wait()
+    method = "execute_complete" if status else "__fail__"
+    event = {"status": status, "message": "", "pod": None}
+    arguments: dict[str, Any] = {"event": event} if status else {"error": "no triggerer"}
+    with contextlib.nullcontext() if status == "success" else pytest.raises(operators.AirflowException):
+        operator.resume_execution(method, arguments, {"ti": task})
+    assert (tmp_path / "result.txt").read_text() == "hello\n"
+    assert not connected.pods
 
 
 @pytest.mark.parametrize("reported", [None, "{'cloud_id': 'a'}"])

@@ -94,6 +94,15 @@ def test_a_failing_command_fails_the_task(run_job: RunJob, emulator: Emulator, t
     assert "missing" in done.log
 
 
+def test_a_job_that_is_lost_is_fetched(run_job: RunJob, emulator: Emulator, tmp_path: Path) -> None:
+    """Nobody knows how it has ended, but what it has made is on its pod."""
+    done = run_job("lost")
+    assert done.tasks["work"]["state"] == "failed"
+    assert "JobError" in done.log
+    assert (tmp_path / "result.txt").read_text() == "hello\n"
+    assert counts(emulator) == (1, 0)
+
+
 def test_a_result_that_is_not_there_fails_the_task(run_job: RunJob, emulator: Emulator) -> None:
     """A command that succeeds without it has not."""
     done = run_job("unfetched")
@@ -103,19 +112,27 @@ def test_a_result_that_is_not_there_fails_the_task(run_job: RunJob, emulator: Em
 
 
 @pytest.mark.each_version
-def test_an_execution_timeout_gives_the_pod_back(run_job: RunJob, emulator: Emulator) -> None:
-    """With all that runs on it."""
-    done = run_job("limited")
+@pytest.mark.parametrize("name", ["limited", "limited_deferred"])
+def test_an_execution_timeout_gives_the_pod_back(
+    run_job: RunJob, emulator: Emulator, tmp_path: Path, name: str
+) -> None:
+    """With all that runs on it, once its results are fetched."""
+    done = run_job(name)
     assert done.tasks["work"]["state"] == "failed"
-    assert "AirflowTaskTimeout" in done.log
+    assert ("not ended in time" if name == "limited_deferred" else "AirflowTaskTimeout") in done.log
+    assert (tmp_path / "result.txt").read_text() == "hello\n"
     assert counts(emulator) == (1, 0)
 
 
-def test_max_hours_end_the_command_and_the_task(run_job: RunJob, emulator: Emulator) -> None:
-    """Without retries, which would rent again for as long."""
-    done = run_job("dear")
+@pytest.mark.parametrize("name", ["dear", "dear_deferred"])
+def test_max_hours_end_the_command_and_the_task(
+    run_job: RunJob, emulator: Emulator, tmp_path: Path, name: str
+) -> None:
+    """Without retries, which would rent again for as long; before that, the results are fetched."""
+    done = run_job(name)
     assert done.tasks["work"] == {"state": "failed", "tries": 1}
-    assert "max_hours" in done.log
+    assert ("not ended in time" if name == "dear_deferred" else "max_hours") in done.log
+    assert (tmp_path / "result.txt").read_text() == "hello\n"
     assert counts(emulator) == (1, 0)
 
 

@@ -13,7 +13,12 @@ from tests.airflow.options import INTERVAL, LOCAL_SSH, RETRIES, SPEC
 
 FOLDER = os.environ.get("TEST_FOLDER", "/nowhere")
 """The test's own."""
-FOREVER = "exec sleep 300"
+FOREVER: dict[str, Any] = {
+    "command": "echo hello > result.txt; exec sleep 300",
+    "download": {"result.txt": f"{FOLDER}/result.txt"},
+    "job_interval": 0.5,
+}
+"""A command that only a limit ends, and what it has made until then."""
 
 
 def job(dag_id: str, **options: Any) -> DAG:
@@ -43,9 +48,19 @@ failing = job(
     download={"result.txt": f"{FOLDER}/result.txt", "missing": f"{FOLDER}/missing"},
     retries=1,
 )
+lost = job(
+    "run_lost",
+    command="echo hello > result.txt; rm -r .primepods/jobs",
+    download={"result.txt": f"{FOLDER}/result.txt"},
+    retries=0,
+)
 unfetched = job("run_unfetched", command="true", download={"missing": f"{FOLDER}/missing"}, retries=0)
-limited = job("run_limited", command=FOREVER, execution_timeout=timedelta(seconds=15), retries=0)
-dear = job("run_dear", command=FOREVER, max_hours=15 / 3600)
+limited = job("run_limited", **FOREVER, execution_timeout=timedelta(seconds=15), retries=0)
+limited_deferred = job(
+    "run_limited_deferred", **FOREVER, execution_timeout=timedelta(seconds=10), retries=0, deferrable=True
+)
+dear = job("run_dear", **FOREVER, max_hours=30 / 3600)
+dear_deferred = job("run_dear_deferred", **FOREVER, max_hours=60 / 3600, deferrable=True)
 cheap = job("run_cheap", command="true", max_price=0.001, retries=0)
 rising = job(
     "run_rising",
