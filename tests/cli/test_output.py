@@ -29,14 +29,6 @@ def fleet(emulator: Emulator) -> Emulator:
     return emulator
 
 
-def test_what_was_left_out_comes_back(fleet: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At 120 columns the provider is there; what is empty for all pods never is."""
-    heading = in_terminal(monkeypatch, "list", "--status", "PROVISIONING", columns=120)[1].splitlines()[0]
-    assert "PROVIDER" in heading
-    assert "TEAM" not in heading
-    assert "SSH" not in heading
-
-
 def test_columns(fleet: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Columns of the table, or fields of the other forms, in the order given; a wrong one asks nothing."""
     assert run("list", "--columns", "name,price", "--limit", "1").stdout.splitlines()[0].split() == [

@@ -182,20 +182,3 @@ def shows_rows(shown: str, widths: range) -> bool:
     if row is None or "more" not in frame or "63 ready" not in frame:
         return False
     return len(row[0].rstrip()) in widths
-
-
-@pytest.mark.slow
-def test_a_broken_pipe_is_quiet(emulator: Emulator) -> None:
-    """It ends when it has something to write that nobody reads."""
-    command = [sys.executable, "-W", "error", "-m", "primepods", "watch", *QUICK]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        process.stdout.close()
-        process.stdout = None
-        emulator.add_pod()
-        try:
-            _, said = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert (process.returncode, said) == (141, "")

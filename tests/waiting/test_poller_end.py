@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Awaitable
 from contextlib import suppress
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import aiohttp
@@ -149,33 +148,6 @@ def test_waits_in_one_loop_after_the_other_leave_nothing(*, closes: bool) -> Non
             time.sleep(0.01)
         assert open_files() <= before
         asyncio.run(client.aclose())
-
-
-@pytest.mark.parametrize("seed", range(12))
-async def test_cancelled_at_any_moment_nothing_is_left(stage: Stage, fleet: Fleet, seed: int) -> None:
-    """Any or all waiters are cancelled after any number of the loop's turns: the rest go on."""
-    chance = Random(seed)
-    ids = fleet.add(12)
-    fleet.set("bare", *ids[:4])
-    waits = [stage.start(stage.client().pods.wait([pod_id, ids[0]])) for pod_id in ids]
-    stopped = chance.sample(range(12), chance.choice([1, 6, 12]))
-    for n in stopped:
-        if chance.random() < 0.7:
-            await stage.advance(chance.choice([0.0, 0.25, 4.0]))
-        due = stage.clock.next_due()
-        if due is not None and chance.random() < 0.8:
-            # From here on every turn of the loop does something: the tick, the request, its answer.
-            stage.clock.jump(due)
-        for _ in range(chance.randrange(40)):
-            await asyncio.sleep(0)
-        waits[n].cancel()
-    await asyncio.wait([waits[n] for n in stopped])
-    fleet.set("ready", *ids)
-    await stage.advance(45)
-    for n, wait in enumerate(waits):
-        assert wait.cancelled() == (n in stopped)
-        assert n in stopped or list(result(wait)) == list(dict.fromkeys([ids[n], ids[0]]))
-    await stage.check_nothing_left()
 
 
 async def test_who_is_cancelled_while_leaving_leaves_nothing(stage: Stage, fleet: Fleet) -> None:
