@@ -179,15 +179,8 @@ def read_spec(fields: object) -> PodSpec:
         )
     try:
         return PodSpec(**fields)
-    except ValueError as exc:
-        problem = str(exc)
-    except TypeError as exc:
-        known = {field.name: field for field in attrs.fields(PodSpec)}
-        required = [name for name, field in known.items() if field.default is attrs.NOTHING]
-        problems = [f"the field {name!r} is missing" for name in required if name not in fields]
-        problems += [f"there is no field {name!r}" for name in fields if name not in known]
-        problem = ", ".join(problems) or str(exc)
-    raise AirflowFailException(f"The pod cannot be ordered, because of its spec: {problem}.")
+    except (TypeError, ValueError) as exc:
+        raise AirflowFailException(f"The pod cannot be ordered, because of its spec: {exc}") from None
 
 
 def create_first(client: Client, specs: Sequence[PodSpec], max_hours: float | None, log: Any) -> Pod:

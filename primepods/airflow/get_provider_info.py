@@ -5,8 +5,6 @@ from typing import Any, Final
 from .. import __version__
 
 _NAME: Final = "Prime Intellect"
-_DOCUMENTATION: Final = "https://docs.primeintellect.ai/api-reference/managing-pods"
-"""The vendor's page, since our guide has no public address yet."""
 CONNECTION_FORM: Final[dict[str, Any]] = {
     "hidden-fields": ["schema", "port", "extra"],
     "relabeling": {"host": "Base URL", "password": "API key", "login": "Team ID"},
@@ -21,24 +19,9 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "primepods",
         "name": _NAME,
         "versions": [__version__],
-        "documentation-url": _DOCUMENTATION,
+        # The vendor's page, since our guide has no public address yet.
+        "documentation-url": "https://docs.primeintellect.ai/api-reference/managing-pods",
         "description": "GPU pods on `Prime Intellect <https://www.primeintellect.ai/>`__.",
-        "integrations": [
-            {
-                "integration-name": _NAME,
-                "external-doc-url": _DOCUMENTATION,
-                "how-to-guide": ["/primepods/airflow/README.md"],
-                "logo": "/primepods/airflow/logo.svg",
-                "tags": ["service"],
-            }
-        ],
-        "operators": [_modules("operators")],
-        "sensors": [_modules("sensors")],
-        "hooks": [_modules("hooks")],
-        "triggers": [_modules("triggers")],
-        "task-decorators": [
-            {"name": "prime_pod", "class-name": "primepods.airflow.decorators.prime_pod_task"}
-        ],
         "connection-types": [
             {
                 "connection-type": "prime",
@@ -49,7 +32,3 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "extra-links": ["primepods.airflow.links.PrimePodsLink"],
     }
-
-
-def _modules(name: str) -> dict[str, Any]:
-    return {"integration-name": _NAME, "python-modules": [f"primepods.airflow.{name}"]}

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, NoReturn
 
 from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    AirflowFailException,
-    AirflowSkipException,
     AirflowTaskTimeout,
     BaseOperator,
     BaseOperatorLink,
@@ -21,9 +17,9 @@ from airflow.providers.common.compat.sdk import (
     XComArg,
 )
 
-from .. import Client, NotFoundError, PrimePodsError
+from .. import Client, NotFoundError
 from ._events import PodEvent, pod_or_raise
-from ._pod_ids import PodId, id_of, is_missing
+from ._pod_ids import PodId, id_of
 from ._renting import KILL_TIMEOUT, RentingOperator, create_first, delete_by_name, run_on_kill
 from ._run_operator import PrimeRunPodOperator
 from ._waits import check_before_deferral, default_deferrable, find_in_history, wait_here
@@ -39,9 +35,6 @@ __all__ = [
     "PrimeRunPodOperator",
     "PrimeWaitPodOperator",
 ]
-
-_STATES_WITHOUT_RUN: Final = frozenset({None, "skipped", "upstream_failed", "removed"})
-"""States of a task that has not run."""
 
 
 class PrimeCreatePodOperator(RentingOperator):
@@ -161,11 +154,8 @@ class _OnePodOperator(BaseOperator):
 
     def execute_complete(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
         """Resume after the trigger."""
-        self.log.info("%s", event["message"])
-        return self._finish(context, event)
-
-    def _finish(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
         del context
+        self.log.info("%s", event["message"])
         return pod_or_raise(event)
 
     def _wait(self, client: Client, pod_id: str, until: Goal, *, delete_on_kill: bool = False) -> PodEvent:
@@ -208,7 +198,6 @@ class PrimeWaitPodOperator(_OnePodOperator):
         timeout: Seconds for one try.
         deferrable: Whether to wait in the triggerer; by default Airflow's ``[operators] default_deferrable``.
             The wait is not deferred if the pod is ready already.
-        on_failure: ``keep`` or ``delete`` the pod if the wait fails and no retry follows.
         delete_on_kill: ``True`` to delete the pod when the waiting task is killed, as when it is marked
             failed or succeeded, or is cleared. Before Airflow 3.3, a deferred task deletes the pod only when
             it is marked failed. A trigger keeps a pod that may be in use or that another triggerer waits for.
@@ -222,7 +211,6 @@ class PrimeWaitPodOperator(_OnePodOperator):
         interval: float = 5.0,
         timeout: float = 1800.0,
         deferrable: bool | None = None,
-        on_failure: Literal["keep", "delete"] = "keep",
         delete_on_kill: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -234,15 +222,12 @@ class PrimeWaitPodOperator(_OnePodOperator):
             deferrable=deferrable,
             **kwargs,
         )
-        if on_failure not in {"keep", "delete"}:
-            msg = f"on_failure must be 'keep' or 'delete', got {on_failure!r}"
-            raise ValueError(msg)
-        self.on_failure = on_failure
         self.delete_on_kill = delete_on_kill
         self._has_timed_out = False
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Wait for the pod."""
+        del context
         pod_id = id_of(self.pod_id)
         try:
             with self._hook.get_conn() as client:
@@ -250,47 +235,14 @@ class PrimeWaitPodOperator(_OnePodOperator):
         except AirflowTaskTimeout:
             # Airflow calls `on_kill` next, although no user has stopped the task.
             self._has_timed_out = True
-            self._delete_after_failure(context)
             limit = self.execution_timeout
             raise AirflowTaskTimeout(f"Pod {pod_id} was not ready after execution_timeout={limit}.") from None
-        return self._finish(context, event)
-
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after the trigger or its failure; see :meth:`BaseOperator.resume_execution`."""
-        try:
-            return super().resume_execution(next_method, next_kwargs, context)
-        except AirflowException:
-            # `execute_complete` deletes the pod itself, but is not called if the trigger has failed.
-            has_trigger_failed = next_method != self.execute_complete.__name__
-            if has_trigger_failed:
-                self._delete_after_failure(context)
-            raise
+        return pod_or_raise(event)
 
     def on_kill(self) -> None:
         """Delete the pod if ``delete_on_kill`` is set, unless the task has timed out."""
         if self.delete_on_kill and not self._has_timed_out:
             run_on_kill(self._delete, self.log)
-
-    def _finish(self, context: Context, event: PodEvent) -> dict[str, Any] | None:
-        """Return the pod's status. If the wait has failed, do what ``on_failure`` says, and raise."""
-        try:
-            return pod_or_raise(event)
-        except AirflowException as exc:
-            self._delete_after_failure(context, is_final=isinstance(exc, AirflowFailException))
-            raise
-
-    def _delete_after_failure(self, context: Context, *, is_final: bool = False) -> None:
-        """Delete the pod if ``on_failure`` is ``delete`` and no retry will wait for it."""
-        task_instance = context["ti"]
-        will_retry = not is_final and task_instance.try_number <= task_instance.max_tries
-        if self.on_failure == "keep" or will_retry:
-            return
-        self.log.info("The wait has failed: deleting its pod, as on_failure='delete' says")
-        try:
-            self._delete()
-        except PrimePodsError as exc:
-            # Without a traceback.
-            self.log.log(logging.ERROR, "The pod may still be running and billed: %s", exc)
 
     @cached_property
     def _hook(self) -> PrimePodsHook:
@@ -309,8 +261,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
 
     Use it as the teardown of create and wait: ``.as_teardown(setups=[create, wait])``. If a task that uses
     the pod is cleared, Airflow then also clears create and wait, so that the task gets the address of a new
-    pod. Without an id, the task is skipped if the create task has not run; otherwise it fails, because a pod
-    may be running.
+    pod. Without an id, the task fails, because a pod may be running.
 
     Args:
         pod_id: The pod's id, or the whole output of the create operator.
@@ -349,8 +300,7 @@ class PrimeDeletePodOperator(_OnePodOperator):
 
     def execute(self, context: Context) -> None:
         """Delete the pod."""
-        if is_missing(self.pod_id) and self._no_create_task_has_run(context["ti"]):
-            raise AirflowSkipException("The create task has not run: there is no pod to delete.")
+        del context
         pod_id = id_of(self.pod_id)
         with PrimePodsHook(self.prime_conn_id).get_conn() as client:
             is_ending = self._delete(client, pod_id)
@@ -381,22 +331,6 @@ class PrimeDeletePodOperator(_OnePodOperator):
             return False
         self.log.info("Pod %s is %s", pod_id, state)
         return True
-
-    def _no_create_task_has_run(self, task_instance: Any) -> bool:
-        """Return whether create tasks come directly before this task, and none of them has run."""
-        # A mapped task has its operator's class in `operator_class`.
-        operators = {
-            upstream.task_id: getattr(upstream, "operator_class", type(upstream))
-            for upstream in self.upstream_list
-        }
-        create_ids = [name for name, kind in operators.items() if issubclass(kind, PrimeCreatePodOperator)]
-        if not create_ids:
-            return False
-        run_id = task_instance.run_id
-        states = task_instance.get_task_states(
-            dag_id=task_instance.dag_id, task_ids=create_ids, run_ids=[run_id]
-        )
-        return all(state in _STATES_WITHOUT_RUN for state in states.get(run_id, {}).values())
 
 
 def _delete_ordered(hook: PrimePodsHook, name: str, seconds: float) -> None:

@@ -14,5 +14,5 @@ def test_what_uses_a_pod_runs_again_when_another_is_rented(call: Call) -> None:
     kept, _ = call(
         "kept_when_cleared", [str(file) for folder in FOLDERS for file in sorted(folder.glob("[!_]*.py"))]
     )
-    assert {"train_on_a_pod.train", "sweep_pods.sweep", "deferred.use", "rent.delete"} <= set(kept)
+    assert {"train_on_a_pod.train", "deferred.use", "rent.delete"} <= set(kept)
     assert {task: users for task, users in kept.items() if users} == {}

@@ -115,6 +115,8 @@ def test_a_deferred_job_is_fetched(
     operators: Any, connected: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: str | None
 ) -> None:
     """Also if its trigger has failed, or `max_hours` are nearly over: then its pod is deleted."""
+    import airflow.providers.common.compat.sdk as errors
+
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     operator = operators.PrimeRunPodOperator(
         task_id="work",
@@ -135,7 +137,7 @@ def test_a_deferred_job_is_fetched(
     method = "execute_complete" if status else "__fail__"
     event = {"status": status, "message": "", "pod": None}
     arguments: dict[str, Any] = {"event": event} if status else {"error": "no triggerer"}
-    with contextlib.nullcontext() if status == "success" else pytest.raises(operators.AirflowException):
+    with contextlib.nullcontext() if status == "success" else pytest.raises(errors.AirflowException):
         operator.resume_execution(method, arguments, {"ti": task})
     assert (tmp_path / "result.txt").read_text() == "hello\n"
     assert not connected.pods
@@ -144,9 +146,11 @@ def test_a_deferred_job_is_fetched(
 @pytest.mark.parametrize("reported", [None, "{'cloud_id': 'a'}"])
 def test_a_spec_that_is_no_mapping_is_refused(operators: Any, connected: Emulator, reported: object) -> None:
     """The result of a task, or a rendered template: the error says what to do, and nothing is sent."""
+    import airflow.providers.common.compat.sdk as errors
+
     operator = operators.PrimeCreatePodOperator(task_id="work", spec=SPEC)
     operator.spec = reported
-    with pytest.raises(operators.AirflowFailException, match=r"spec must be a mapping.*render_template_as"):
+    with pytest.raises(errors.AirflowFailException, match=r"spec must be a mapping.*render_template_as"):
         operator.execute(CONTEXT)
     assert not connected.requests[:]
 

@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from primepods.airflow.get_provider_info import get_provider_info
 from primepods.emulator import Emulator
 
 from .conftest import ROOT, Call, connection
@@ -20,18 +19,6 @@ def test_provider_info_is_quick() -> None:
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
-
-
-def test_its_modules_exist() -> None:
-    """Each that it names is a file of the package."""
-    info = get_provider_info()
-    [integration] = info["integrations"]
-    for path in [integration["logo"], *integration["how-to-guide"]]:
-        assert (ROOT / path.lstrip("/")).exists()
-    for kind in ("operators", "sensors", "hooks", "triggers"):
-        for group in info[kind]:
-            for name in group["python-modules"]:
-                assert (ROOT / f"{name.replace('.', '/')}.py").exists()
 
 
 @pytest.mark.each_version

@@ -1,8 +1,5 @@
 """The run operator in a real Airflow, on pods that are folders of this machine."""
 
-import os
-import shlex
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +12,11 @@ from primepods.emulator.faults import Edit, Status
 from tests.readme_blocks import find_blocks
 
 from .conftest import ROOT, Done, Run
+from .options import LOCAL_SSH
 
 pytestmark = pytest.mark.timeout(500)
 
 DAGS = ROOT / "tests" / "airflow" / "dags" / "run_pipelines.py"
-SWEEP = ROOT / "primepods" / "airflow" / "example_dags" / "sweep.py"
 GUIDE = ROOT / "primepods" / "airflow" / "README.md"
 RunJob = Callable[[str], Done]
 
@@ -39,6 +36,12 @@ def folders(tmp_path: Path) -> dict[str, str]:
 def run_job(run: Run, emulator: Emulator, folders: dict[str, str]) -> RunJob:
     """Runs a DAG of the run operator."""
     return lambda name: run(f"{DAGS}:{name}", emulator, **folders)
+
+
+def shown(part: str) -> str:
+    """The block of the guide that has this part."""
+    [block] = [block for block in find_blocks(GUIDE.read_text("utf-8")) if part in block.text]
+    return block.text
 
 
 def counts(emulator: Emulator) -> tuple[int, int]:
@@ -69,16 +72,6 @@ def test_a_command_runs_on_a_pod_of_its_own(run_job: RunJob, emulator: Emulator,
     # The pod's name has the DAG, and its expiry.
     assert result["name"].startswith("airflow-run-full-")
     assert 7100 < (expiry_of(result["name"]) or 0) - time.time() < 7300
-
-
-@pytest.mark.each_version
-def test_a_function_returns_the_command(run_job: RunJob, emulator: Emulator) -> None:
-    """With `@task.prime_pod`."""
-    done = run_job("decorated")
-    assert done.tasks["work"] == {"state": "success", "tries": 1}
-    assert "hello from a function" in done.log
-    assert done.xcoms["work.exit_code"] == 0
-    assert counts(emulator) == (1, 0)
 
 
 def test_a_failing_command_fails_the_task(run_job: RunJob, emulator: Emulator, tmp_path: Path) -> None:
@@ -190,8 +183,10 @@ def test_a_lease_in_a_task_tells_its_progress(run_job: RunJob, emulator: Emulato
     assert counts(emulator) == (1, 0)
 
 
-def test_the_sweep_deletes_what_nothing_needs(run: Run, emulator: Emulator, folders: dict[str, str]) -> None:
-    """Pods that have expired, by their names; none that has not, or has no expiry and is young."""
+def test_the_sweep_deletes_what_nothing_needs(
+    run: Run, emulator: Emulator, folders: dict[str, str], tmp_path: Path
+) -> None:
+    """The DAG of the guide: pods that have expired, by their names, and no others that are young."""
     now = time.time()
     expired = emulator.add_pod(unique_name("airflow-x", expires_at=now - 3600))
     kept = {
@@ -199,7 +194,9 @@ def test_the_sweep_deletes_what_nothing_needs(run: Run, emulator: Emulator, fold
         emulator.add_pod("train-1"),
         emulator.add_pod("somebody's"),
     }
-    done = run(f"{SWEEP}:sweep_pods", emulator, **folders)
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "sweep.py").write_text(shown("sweep_pods()"))
+    done = run(f"{tmp_path / 'dags' / 'sweep.py'}:sweep_pods", emulator, **folders)
     assert done.states() == {"sweep": "success"}
     assert done.xcoms["sweep.return_value"] == [expired]
     assert set(emulator.pods) == kept
@@ -207,20 +204,14 @@ def test_the_sweep_deletes_what_nothing_needs(run: Run, emulator: Emulator, fold
 
 def test_the_guides_job_runs(run: Run, emulator: Emulator, folders: dict[str, str], tmp_path: Path) -> None:
     """The DAG of the guide, with the emulator's ssh in the place of ssh."""
-    ssh = tmp_path / "bin" / "ssh"
-    ssh.parent.mkdir()
-    words = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
-    ssh.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
-    ssh.chmod(0o755)
-    [block] = [b for b in find_blocks(GUIDE.read_text("utf-8")) if "PrimeRunPodOperator(" in b.text]
     (tmp_path / "project").mkdir()
     program = "import os; os.mkdir('out'); open('out/model', 'w').write(os.environ['EPOCHS'])"
     (tmp_path / "project" / "train.py").write_text(program)
-    text = block.text.replace("/srv", str(tmp_path)).replace("retries=2", "interval=0.1")
+    text = shown("PrimeRunPodOperator(").replace("/srv", str(tmp_path)).replace("retries=2", "interval=0.1")
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "guide.py").write_text(text)
-    path = f"{ssh.parent}:{os.environ['PATH']}"
-    done = run(f"{tmp_path / 'dags' / 'guide.py'}:train_in_one_task", emulator, PATH=path, **folders)
+    folders |= {"PRIMEPODS_SSH_COMMAND": LOCAL_SSH}
+    done = run(f"{tmp_path / 'dags' / 'guide.py'}:train_in_one_task", emulator, **folders)
     assert done.states() == {"work": "success"}, done.log
     assert (tmp_path / "results" / "model").read_text() == "10"
     assert counts(emulator) == (1, 0)

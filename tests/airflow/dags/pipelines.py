@@ -78,9 +78,7 @@ short = pipeline("short")
 tried_again = pipeline("tried_again", create={"post_execute": break_down_once})
 respelled = pipeline("respelled", create={"post_execute": break_down_once, "spec": SPEC | {"name": "Train"}})
 impatient = pipeline("impatient", timeout=0.5, retries=0)
-limited = pipeline(
-    "limited", execution_timeout=timedelta(seconds=1.5), on_failure="delete", delete_on_kill=True
-)
+limited = pipeline("limited", execution_timeout=timedelta(seconds=1.5), delete_on_kill=True)
 wished = pipeline(
     "wished", create={"spec": None, "gpu_type": "rtx 3090", "exclude_providers": ["lambdalabs"]}
 )
@@ -125,7 +123,7 @@ with DAG("ended", schedule=None) as ended:
 with DAG("unrun", schedule=None) as unrun:
     never: Any = PrimeCreatePodOperator(task_id="create", spec=SPEC)
     skip() >> never
-    PrimeDeletePodOperator(task_id="delete", pod_id=never.output["id"], trigger_rule="all_done")
+    PrimeDeletePodOperator(task_id="delete", pod_id=never.output["id"]).as_teardown(setups=never)
 
 with DAG("grouped", schedule=None) as grouped:
 

@@ -79,17 +79,6 @@ no_variable = job("run_no_variable", command="true", env={"A B": "1"})
 no_patterns = job("run_no_patterns", command="true", exclude="*.bin")
 nothing_to_upload = job("run_nothing_to_upload", command="true", upload={"/nowhere/data": "data"}, retries=0)
 
-with DAG("run_decorated", schedule=None) as decorated:
-    named: Any = task  # providers add decorators
-    on_a_pod = named.prime_pod(spec=SPEC, ssh_command=LOCAL_SSH, interval=INTERVAL)
-
-    @on_a_pod  # type: ignore[untyped-decorator]  # as above
-    def work(name: str) -> list[str]:
-        """Return the command."""
-        return ["echo", f"hello from {name}"]
-
-    work("a function")
-
 with DAG("leased", schedule=None) as leased:
 
     @task
