@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -40,9 +40,15 @@ async def serve(
     *,
     default: Answer | None = None,
     tls: ssl.SSLContext | None = None,
+    given: dict[str, Any] | None = None,
     **options: Any,
 ) -> AsyncIterator[tuple[Server, primepods.AsyncClient]]:
-    """A server, or one that answers as scripted, and a client of it with these options."""
+    """A server, or one that answers as scripted, and a client of it with these options.
+
+    With ``given``, the client uses a session of the caller's, made with these arguments.
+    """
     made = script if isinstance(script, Server) else Server(script, default=default, tls=tls)
-    async with made as server, make_client(server.url, **options) as client:
-        yield server, client
+    async with made as server, AsyncExitStack() as stack:
+        if given is not None:
+            options["session"] = await stack.enter_async_context(aiohttp.ClientSession(**given))
+        yield server, await stack.enter_async_context(make_client(server.url, **options))

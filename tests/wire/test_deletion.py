@@ -403,11 +403,8 @@ async def test_a_lost_answer_is_found_out(*, kind: str, own: bool, missing_ok: b
         return await handler(request)
 
     clock = ManualClock(auto=True)
-    async with (
-        api([*LOST[kind], GONE]) as server,
-        aiohttp.ClientSession(middlewares=[through]) as session,
-        make_client(server.url, clock=clock, timeout=5, session=None if own else session) as client,
-    ):
+    given = None if own else {"middlewares": [through]}
+    async with serve(api([*LOST[kind], GONE]), clock=clock, timeout=5, given=given) as (server, client):
         assert await client.pods.delete("a", missing_ok=missing_ok) == PodState.TERMINATED
     assert methods(server) == "D" * (len(LOST[kind]) + 1) + ("GL" if missing_ok else "GLH")
 
@@ -431,11 +428,7 @@ async def test_a_pod_that_nothing_has_ever_shown_is_not_deleted(
 @pytest.mark.parametrize("own", [True, False])
 async def test_a_connection_that_died_idle_is_no_mistyped_id(*, own: bool) -> None:
     """A kept connection is found closed and the DELETE sent again: the 404 then is the second answer."""
-    async with (
-        api([Close(), GONE]) as server,
-        aiohttp.ClientSession() as session,
-        make_client(server.url, session=None if own else session, retry=ONCE) as client,
-    ):
+    async with serve(api([Close(), GONE]), given=None if own else {}, retry=ONCE) as (server, client):
         await client.request("GET", LIST)
         assert await client.pods.delete("a") == PodState.TERMINATED
     assert [request.connection for request in server.requests][:3] == [0, 0, 1]

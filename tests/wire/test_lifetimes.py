@@ -199,13 +199,9 @@ async def test_a_cancelled_call_leaves_nothing_behind(*, kind: str, own: bool) -
             "body": [Reply(200, b'{"ok": true}', cut=5, stall=True)],
             "hang": [Hang()],
         }
-        async with (
-            Server(script[kind], default=OK) as server,
-            aiohttp.ClientSession() as session,
-            make_client(
-                server.url, clock=clock, max_concurrency=1, session=None if own else session
-            ) as client,
-        ):
+        async with serve(
+            script[kind], default=OK, clock=clock, max_concurrency=1, given=None if own else {}
+        ) as (server, client):
             task = asyncio.create_task(client.request("GET", PATH))
             for _ in range(turns):
                 await asyncio.sleep(0)

@@ -204,13 +204,9 @@ async def test_a_cancelled_call_does_not_show_the_key(*, own: bool) -> None:
     places: set[tuple[str, ...]] = set()
     for answer in (Hang(), Reply(200, b'{"ok": true}', cut=5, stall=True), Reply(503)):
         for turns in (0, 4, 8, 20):
-            async with (
-                Server(default=answer) as server,
-                aiohttp.ClientSession() as session,
-                make_client(
-                    server.url, clock=ManualClock(), session=None if own else session, api_key=LONG_KEY
-                ) as client,
-            ):
+            async with serve(
+                default=answer, clock=ManualClock(), given=None if own else {}, api_key=LONG_KEY
+            ) as (_server, client):
                 task = asyncio.create_task(client.request("POST", PATH, json={"a": 1}))
                 for _ in range(turns):
                     await asyncio.sleep(0)
@@ -249,19 +245,11 @@ async def test_what_a_callers_hook_raises_does_not_show_the_key() -> None:
     for hook in ("on_connection_create_end", "on_request_headers_sent"):
         trace = aiohttp.TraceConfig()
         getattr(trace, hook).append(broken)
-        async with (
-            Server(default=reply({})) as server,
-            aiohttp.ClientSession(trace_configs=[trace]) as session,
-            make_client(server.url, session=session) as client,
-        ):
+        async with serve(default=reply({}), given={"trace_configs": [trace]}) as (_server, client):
             error = await caught(client.request("GET", PATH))
         assert isinstance(error, ZeroDivisionError)
         assert not leaks(shown(error))
-    async with (
-        Server(default=reply({})) as server,
-        aiohttp.ClientSession(middlewares=[middle]) as session,
-        make_client(server.url, session=session) as client,
-    ):
+    async with serve(default=reply({}), given={"middlewares": [middle]}) as (_server, client):
         error = await caught(client.request("GET", PATH))
     assert isinstance(error, ZeroDivisionError)
     assert not leaks(shown(error))
@@ -277,11 +265,7 @@ async def test_hooks_that_record_headers_do_not_get_the_key() -> None:
 
     trace = aiohttp.TraceConfig()
     trace.on_request_start.append(record)
-    async with (
-        Server(default=reply({})) as server,
-        aiohttp.ClientSession(trace_configs=[trace]) as session,
-        make_client(server.url, session=session) as client,
-    ):
+    async with serve(default=reply({}), given={"trace_configs": [trace]}) as (_server, client):
         await client.request("GET", PATH)
     assert seen
     assert not leaks("".join(seen))

@@ -78,11 +78,7 @@ async def test_a_batch_that_breaks_leaves_nobody_hanging() -> None:
     async def breaks(_: aiohttp.ClientRequest, __: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         raise OddError(number=3)
 
-    async with (
-        Server(rows) as server,
-        aiohttp.ClientSession(middlewares=[breaks]) as session,
-        make_client(server.url, session=session) as client,
-    ):
+    async with serve(rows, given={"middlewares": [breaks]}) as (_server, client):
         async with asyncio.timeout(40):
             results = await asyncio.gather(
                 client.pods.status("a"), client.pods.status("b"), return_exceptions=True
@@ -156,11 +152,7 @@ async def test_a_batch_is_of_no_callers_context() -> None:
         seen.append(who.get())
         return await handler(request)
 
-    async with (
-        Server(rows) as server,
-        aiohttp.ClientSession(middlewares=[note]) as session,
-        make_client(server.url, session=session) as client,
-    ):
+    async with serve(rows, given={"middlewares": [note]}) as (_server, client):
         who.set("the first")
         await asyncio.gather(client.pods.status("a"), client.pods.status("b"))
     assert seen == ["nobody"]

@@ -200,11 +200,7 @@ async def test_a_chunk_that_is_garbage_is_an_error_of_ours() -> None:
         await clock.sleep(10)
         return response
 
-    async with (
-        Server(default=garbage) as server,
-        aiohttp.ClientSession(middlewares=[slow]) as session,
-        make_client(server.url, clock=clock, session=session) as client,
-    ):
+    async with serve(default=garbage, clock=clock, given={"middlewares": [slow]}) as (_server, client):
         with pytest.raises(primepods.ProtocolError, match="cut short or garbled"):
             await client.request("GET", PATH)
 
@@ -253,11 +249,8 @@ async def test_a_callers_hooks_see_our_requests() -> None:
     trace = aiohttp.TraceConfig()
     trace.on_request_start.append(note)
     trace.on_request_end.append(done)
-    async with (
-        Server(default=OK) as server,
-        aiohttp.ClientSession(trace_configs=[trace], middlewares=[through]) as session,
-        make_client(server.url, session=session) as client,
-    ):
+    given = {"trace_configs": [trace], "middlewares": [through]}
+    async with serve(default=OK, given=given) as (server, client):
         await client.request("GET", PATH)
     assert seen == [f"start GET {PATH}", "middleware", "end 200"]
     assert server.requests[0].headers["traceparent"] == "00-1-2-01"
@@ -280,11 +273,7 @@ async def test_what_a_callers_middleware_raises_is_raised() -> None:
             raise OddError(number=7)
         return await handler(request)
 
-    async with (
-        Server(default=OK) as server,
-        aiohttp.ClientSession(middlewares=[through]) as session,
-        make_client(server.url, session=session, max_concurrency=1) as client,
-    ):
+    async with serve(default=OK, given={"middlewares": [through]}, max_concurrency=1) as (_server, client):
         for _ in range(3):
             with pytest.raises(OddError):
                 await client.request("GET", PATH)
