@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
+from prefect.utilities.templating import find_placeholders
 from prefect.workers.base import BaseJobConfiguration, BaseVariables
 from pydantic import BaseModel, Field, PrivateAttr
 
 from .. import AsyncClient, PodSpec
 from ._credentials import PrimeCredentials
-from ._unused_variables import find_problems, find_spec_problems
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -92,13 +92,6 @@ class _PodVariables(BaseModel):
         title="Maximum Spend",
         description="Cost of the pod at which it is deleted and the run crashes.",
     )
-    on_worker_exit: Literal["keep", "delete"] = Field(
-        default="keep",
-        description=(
-            "When the worker is asked to end: keep a pod whose command runs, for the next worker, or delete "
-            "it. Without max_hours, it is deleted."
-        ),
-    )
     ssh_command: str = Field(
         default="ssh",
         title="ssh Command",
@@ -125,9 +118,6 @@ class _PodVariables(BaseModel):
         ),
         examples=["pip install -q prefect"],
     )
-    stream_output: bool = Field(
-        default=True, title="Stream Output", description="Send the command's output to the flow run's log."
-    )
 
 
 class PrimePodVariables(_PodVariables, BaseVariables):
@@ -140,19 +130,24 @@ class PrimePodJobConfiguration(_PodVariables, BaseJobConfiguration):
     """Configuration of one flow run; see :class:`PrimePodVariables`."""
 
     _pod_name_prefix: str = PrivateAttr(default="")
-    _problems: list[str] = PrivateAttr(default_factory=list[str])
+    _unused: list[str] = PrivateAttr(default_factory=list[str])
 
     @classmethod
     async def from_template_and_values(
         cls, base_job_template: dict[str, Any], values: dict[str, Any], client: PrefectClient | None = None
     ) -> Self:
-        """Return the configuration, and keep the problems of the job variables for :meth:`check`.
+        """Return the configuration, and keep the names of values that have no effect for :meth:`check`.
 
         A pod can therefore be deleted even if a variable is misspelt.
         """
         configuration: Self = await super().from_template_and_values(base_job_template, values, client=client)
-        problems = find_problems(base_job_template, values, cls.model_fields)
-        configuration._problems = problems
+        template: dict[str, Any] = base_job_template["job_configuration"]
+        defaults = base_job_template["variables"].get("properties", {}).items()
+        names = {*values, *(name for name, schema in defaults if schema.get("default") is not None)}
+        # Each pool accepts Prefect's own variables. Prefect reads `env.TOKEN` as `TOKEN` in `env`.
+        used = {*BaseVariables.model_fields, *(found.name for found in find_placeholders(template))}
+        unused = {_first_part(name) for name in names} - {_first_part(name) for name in used}
+        configuration._unused = sorted(unused | (template.keys() - cls.model_fields.keys()))
         return configuration
 
     def prepare_for_flow_run(self, flow_run: FlowRun, *args: Any, **kwargs: Any) -> None:
@@ -166,10 +161,21 @@ class PrimePodJobConfiguration(_PodVariables, BaseJobConfiguration):
         """Check that all job variables have an effect; call it before anything is rented.
 
         Raises:
-            ValueError: A variable has no effect, or a field of ``spec`` is unknown or has no effect.
+            ValueError: A variable, a value of the work pool's base job template or a field of ``spec`` has no
+                effect.
         """
-        if problems := self._problems + find_spec_problems(self.spec, max_price=self.max_price):
-            raise ValueError(" ".join(problems))
+        if self._unused:
+            known = ", ".join(sorted(_PodVariables.model_fields.keys() | BaseVariables.model_fields.keys()))
+            raise ValueError(
+                "These names have no effect as job variables or in the work pool's base job template: "
+                f"{', '.join(self._unused)}. Job variables, where the template uses them, are {known}; "
+                "fields of `spec` belong into it."
+            )
+        variables = {"name", "max_price"}
+        if "cloud_id" not in self.spec:
+            variables |= {"gpu_type", "gpu_count"}
+        if names := sorted(variables & self.spec.keys()):
+            raise ValueError(f"Set job variables of these names, not fields of `spec`: {', '.join(names)}.")
 
     @property
     def pod_name_prefix(self) -> str:
@@ -182,8 +188,8 @@ class PrimePodJobConfiguration(_PodVariables, BaseJobConfiguration):
 
     @property
     def has_limited_pod(self) -> bool:
-        """Whether a pod may outlive its worker: as the deployment asks, and only with ``max_hours``."""
-        return self.on_worker_exit == "keep" and self.max_hours is not None
+        """Whether a pod may outlive its worker: only with ``max_hours``."""
+        return self.max_hours is not None
 
     def get_client(self) -> AsyncClient:
         """Return a client with the credentials of this configuration, or else with the worker's own.
@@ -221,6 +227,10 @@ class PrimePodJobConfiguration(_PodVariables, BaseJobConfiguration):
         offers = await client.availability.find(**wanted, limit=_MAX_OFFERS)
         # Without offers, `cheapest` raises an error that lists what is available.
         return PodSpec.from_offers(offers or [await client.availability.cheapest(**wanted)], **changes)
+
+
+def _first_part(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def new_pod_name_prefix(name: str | None, flow_run_id: UUID) -> str:

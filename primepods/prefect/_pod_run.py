@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import shlex
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
@@ -41,7 +40,6 @@ _MAX_ADOPTIONS: Final = 60
 """Max attempts, a second apart, to take over the pod of a worker that may not have ended yet."""
 SSH_FAILED: Final = 255
 """Exit code of ``ssh`` for its own errors, such as a lost connection."""
-_ESCAPE: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 _ON_EXIT: Final = "[ $? != 0 ] || { echo 'The set-up called exit, so the command did not run.' >&2; exit 1; }"
 """Trap of the set-up, whose ``exit 0`` would otherwise count as the success of a command that never ran."""
 
@@ -180,8 +178,7 @@ class PodRun:
         """Wait for the command's end, and return its exit code."""
         async with job.output(offset=self.offset) as output:
             async for line in output:
-                if self.configuration.stream_output and (text := log_text(line.text)):
-                    self.log.info("%s", text)
+                self.log.info("%s", line.text)
                 self.offset = line.offset
         if output.state is None or output.state.exit_code is None:
             raise AssertionError  # an output ends with its job
@@ -200,11 +197,6 @@ def shell_script(command: str, setup: str | None) -> str:
         return run
     # Use `eval`, so that a quote left open in the set-up does not swallow the command.
     return f"set -e; trap {shlex.quote(_ON_EXIT)} EXIT; eval {shlex.quote(setup)}\ntrap - EXIT; {run}"
-
-
-def log_text(line: str) -> str:
-    """Return a line without terminal escape sequences and unprintable characters; tabs stay."""
-    return "".join(char for char in _ESCAPE.sub("", line) if char.isprintable() or char == "\t").rstrip()
 
 
 async def delete_by_prefix(client: AsyncClient, name_prefix: str) -> bool:

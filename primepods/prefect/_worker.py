@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 _CANCEL_POLL_INTERVAL: Final = 3.0
 """Max seconds between two polls for cancelled and finished flow runs."""
+_WARNING_INTERVAL: Final = 60.0
+"""Seconds between two warnings about Prefect's server."""
 _CLAIM_SECONDS: Final = 2.0
 """Seconds in which another worker may take over the same flow run."""
 _EXIT_TIMEOUT: Final = 10.0
@@ -260,27 +262,24 @@ class PrimePodWorker(BaseWorker[PrimePodJobConfiguration, PrimePodVariables, Pri
     async def _monitor_runs(self) -> None:
         """While there are runs, send their heartbeats, and stop cancelled and finished runs."""
         next_heartbeat = time.monotonic() + self.heartbeat_interval_seconds
-        # Errors since the last heartbeat, and those of the time before it: they are not logged again.
-        errors: set[str] = set()
-        logged_errors: set[str] = set()
+        next_warning = 0.0
         while self._pod_runs:
             steps: list[Callable[[], Awaitable[None]]] = [self._stop_cancelled_runs]
             if time.monotonic() >= next_heartbeat:
                 next_heartbeat = time.monotonic() + self.heartbeat_interval_seconds
-                errors, logged_errors = set(), errors
                 steps += [partial(self._send_run_heartbeat, pod_run) for pod_run in self._pod_runs.values()]
-            found: set[str] = set()
+            errors: set[str] = set()
             for step in steps:
                 # One error must not stop the heartbeats of other runs: a flow run may have been deleted.
-                with collect_error(found):
+                with collect_error(errors):
                     await step()
-            for error in found - errors - logged_errors:
+            if errors and time.monotonic() >= next_warning:
+                next_warning = time.monotonic() + _WARNING_INTERVAL
                 self.log.warning(
-                    "Cannot read flow runs or send heartbeats (%s; logged once). If this lasts, "
+                    "Cannot read flow runs or send heartbeats (%s). If this lasts, "
                     "other workers will delete the pods of these runs",
-                    error,
+                    ", ".join(sorted(errors)),
                 )
-            errors |= found
             await anyio.sleep(min(_CANCEL_POLL_INTERVAL, self.heartbeat_interval_seconds))
         self._is_monitoring = False
 

@@ -189,6 +189,14 @@ class Setting:
                     return found
                 await anyio.sleep(API_INTERVAL)
 
+    async def crashed(self, flow_run: UUID, message: str) -> FlowRun:
+        """Return a flow run when it has crashed with a message, and no pods are left."""
+        [found] = await self.ended(flow_run)
+        assert found.state is not None
+        assert found.state_name == "Crashed"
+        assert message in str(found.state.message)
+        return found
+
     async def reaches(self, flow_run: UUID, *states: StateType) -> FlowRun:
         """Return a flow run when it is in one of some states."""
         with anyio.fail_after(250):
