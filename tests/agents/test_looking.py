@@ -17,6 +17,7 @@ from primepods._utils.files import locked_file
 from primepods.emulator import Edit, Emulator
 from primepods.runs import AgentBudget, Run, RunRecord, list_runs
 from tests.support.eventually import eventually
+from tests.support.processes import start_python
 
 from .conftest import Open, Session
 
@@ -209,14 +210,11 @@ async def test_the_command_serves_over_stdio(market: Emulator, tmp_path: Path) -
 @pytest.mark.slow
 def test_ctrl_c_ends_a_session(market: Emulator) -> None:
     """At once, though its input stays open."""
-    argv = [sys.executable, "-m", "primepods", "mcp"]
     hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
+    with start_python("-m", "primepods", "mcp", stdin=subprocess.PIPE) as process:
         request = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
         process.stdin.write(json.dumps(request) + "\n")
         process.stdin.flush()
-        assert json.loads(process.stdout.readline())["result"]["serverInfo"]["name"] == "primepods"
+        assert json.loads(process.line())["result"]["serverInfo"]["name"] == "primepods"
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130

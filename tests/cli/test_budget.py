@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from primepods import BudgetExceededError, ConfigError
 from primepods.runs import AgentBudget, Run, RunRecord
+from tests.support.processes import start_python
 
 LIMIT = 10.0
 PRICE = 0.6
@@ -236,23 +236,15 @@ sys.stdin.readline()
 @pytest.mark.slow
 def test_many_processes_share_one_budget(state: Path) -> None:
     """Twenty that reserve at once get as much as there is; what a killed one has reserved is free again."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RESERVING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(20)
-    ]
+    processes = [start_python("-c", RESERVING, stdin=subprocess.PIPE) for _ in range(20)]
     said: list[str] = []
     try:
         for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
+            assert process.line() == "ready"
         for process in processes:
-            assert process.stdin is not None
             process.stdin.write("\n")
             process.stdin.flush()
         for process in processes:
-            assert process.stdout is not None
             while (line := process.stdout.readline()) != "done\n":
                 said.append(line.strip())
         assert len(said) == 6

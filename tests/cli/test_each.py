@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ from typing import Any
 import pytest
 
 from primepods.emulator import Emulator
-from primepods.runs._each import fill_command
+from primepods.runs._items import fill_command
 from tests.support.eventually import wait_for
+from tests.support.processes import Process, start_command
 
 from .conftest import Run, in_terminal, name_api
 from .test_run import LOCAL_SSH, OPTIONS, here, market
-from .test_runs import BOUNDED, command, go, no_process_is_left, records, row
+from .test_runs import BOUNDED, go, no_process_is_left, records, row
 
 __all__ = ["here", "market", "no_process_is_left"]
 
@@ -192,9 +192,8 @@ def test_an_item_whose_watchdog_may_have_deleted_its_pod_does_not_begin_again(
     key = market.add_api_key({"instances": {"read": True, "write": True}})
     monkeypatch.setenv("PRIMEPODS_WATCHDOG_KEY", key)
     words = ["--ssh-command", f"{LOCAL_SSH} --emulator {market.url}", "--watchdog", "--idle", "1h"]
-    process = command("run", *BOUNDED, *words, *each("x"), "--", "echo begun; sleep 60")
-    assert process.stdout is not None
-    assert process.stdout.readline() == "[1] begun\n"
+    process = start_command("run", *BOUNDED, *words, *each("x"), "--", "echo begun; sleep 60")
+    assert process.line() == "[1] begun"
     market.delete_pod(next(iter(market.pods)))
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, orders(market), market.pods) == (1, "", 1, {}), err
@@ -208,11 +207,10 @@ def test_the_item_of_a_lost_pod_is_done_on_another(market: Emulator, run: Run, t
     words = ["--each", "items", "--pods", "1", "--interval", "0.1s"]
     Path("items").write_text("x\n", encoding="utf-8")
     line = "echo begun $PRIMEPODS_RESTART; until [ -e ~/go ]; do sleep 0.1; done"
-    process = command("run", *OPTIONS, *words, "--", line)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "[1] begun\n"
+    process = start_command("run", *OPTIONS, *words, "--", line)
+    assert process.line() == "[1] begun"
     market.delete_pod(next(iter(market.pods)))
-    assert process.stdout.readline() == "[1] begun 1\n"
+    assert process.line() == "[1] begun 1"
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, ""), err
@@ -232,11 +230,12 @@ def test_a_pod_to_which_nothing_can_be_uploaded_ends(
     """It replaces a lost one: another pod does the item, or the run ends with the error if none is left."""
     Path("data").mkdir()
     words = [*each("x", "y"), "--pods", str(pods), "--upload", "data:work"]
-    process = command("run", *OPTIONS, *words, "--", "echo begun {}; until [ -e ~/go ]; do sleep .1; done")
+    process = start_command(
+        "run", *OPTIONS, *words, "--", "echo begun {}; until [ -e ~/go ]; do sleep .1; done"
+    )
     wait_for(lambda: len(begun(tmp_path)) == pods)
     Path("data").rmdir()
     market.delete_pod(next(iter(market.pods)))
-    assert process.stderr is not None
     assert any("No such file or directory: " in line for line in process.stderr)
     go(tmp_path)
     _, err = process.communicate(timeout=60)
@@ -251,10 +250,10 @@ WAITING = (
 EARLY = "3 ended early with results (2-4), 1 without a result (5)"
 
 
-def live(tmp_path: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
+def live(tmp_path: Path, *words: str) -> tuple[Process, str]:
     """Begin a run of five items, of which the first ends; return it and its name when three others run."""
     words = ("--download", "out:results/", *each(*range(1, 6)), *words)
-    process = command("run", *BOUNDED, *words, "--", WAITING)
+    process = start_command("run", *BOUNDED, *words, "--", WAITING)
     found = tmp_path / "state" / "runs"
     wait_for(lambda: any(found.glob("*/results")) and len(begun(tmp_path)) >= 4)
     [record] = found.glob("*/run.json")
@@ -283,7 +282,7 @@ def test_items_without_a_result_begin_again(
     process.communicate(timeout=60)
     wait_for(lambda: row(run)["state"] == "interrupted")
     spent = row(run)["spent"]
-    reader = command("attach", name)
+    reader = start_command("attach", name)
     wait_for(lambda: all(begun(tmp_path).count(item) == 2 for item in "234"))
     assert not old & set(market.pods)
     go(tmp_path)
@@ -335,7 +334,7 @@ def test_stop_of_a_dead_run_waits_for_no_pod_that_boots(
     """Who has started it is told that its pods may be billed, and `stop` deletes them at once."""
     with Emulator(boot_seconds=600, delete_seconds=0) as emulator:
         name_api(emulator, monkeypatch)
-        process = command("run", "-d", *BOUNDED, *each("x", "y"), "--", "true")
+        process = start_command("run", "-d", *BOUNDED, *each("x", "y"), "--", "true")
         wait_for(lambda: len(emulator.pods) == 2)
         os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
         _, err = process.communicate(timeout=60)

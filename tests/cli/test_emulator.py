@@ -16,12 +16,12 @@ import primepods
 from primepods.emulator import Emulator
 from tests.cli.conftest import Run
 from tests.support.eventually import eventually
+from tests.support.processes import Process, start_python
 
 
-def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+def start(*arguments: str, **options: Any) -> Process:
     """The command in a process of its own."""
-    command = [sys.executable, "-W", "error", "-m", "primepods", "emulator", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    return start_python("-W", "error", "-m", "primepods", "emulator", *arguments, **options)
 
 
 @pytest.mark.slow
@@ -30,16 +30,14 @@ async def test_serves_until_stopped(number: signal.Signals, tmp_path: Path) -> N
     """It prints what a shell needs to reach it, serves the pods asked for, and ends quietly when told to."""
     state = ["--state", str(tmp_path / "state.json")]
     with start("--pods", "3", "--seed", "5", "--boot-seconds", "0", "--api-key", "k1", *state) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        lines = [process.stdout.readline().strip() for _ in range(4)]
+        lines = [process.line() for _ in range(4)]
         names = dict(line.removeprefix("export ").split("=", 1) for line in lines)
         async with primepods.AsyncClient(
             names["PRIME_API_KEY"], base_url=names["PRIME_API_BASE_URL"]
         ) as client:
             ready = [pod.is_ready async for pod in client.pods.list()]
         process.send_signal(number)
-        said = process.stderr.read()
+        _, said = process.communicate(timeout=60)
     assert all(line.startswith("export ") for line in lines)
     assert names["PRIME_API_KEY"] == "k1"
     ssh_command = f" -m primepods.emulator.local_ssh --emulator {names['PRIME_API_BASE_URL']}'"
@@ -133,8 +131,7 @@ def test_a_signal_ends_the_command_first(number: signal.Signals, tmp_path: Path)
     )
     command = ["--pods", "1", "--state", str(state), "--", "sh", "-c", script]
     with start(*command, start_new_session=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        assert process.line() == "ready"
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
         assert process.wait(60) == 9
     assert len(Emulator.load(state).pods) == 1
@@ -222,8 +219,7 @@ else:
 def test_a_signal_ends_the_wait_for_its_runs(number: signal.Signals, code: int) -> None:
     """The emulator stops at once, and leaves a run alone that does not end."""
     with start("--", sys.executable, "-c", STAYING, start_new_session=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "told\n"
+        assert process.line() == "told"
         process.send_signal(number)
         assert process.wait(60) == code
         os.killpg(process.pid, signal.SIGKILL)
@@ -233,8 +229,7 @@ def test_a_signal_ends_the_wait_for_its_runs(number: signal.Signals, code: int) 
 async def test_what_runs_on_a_pod_ends_with_it(tmp_path: Path) -> None:
     """When it is deleted, or with the emulator; its files go, too, and another pod's stay as long as it."""
     with start("--pods", "2", "--boot-seconds", "0", "--speed", "50") as process:
-        assert process.stdout is not None
-        lines = [shlex.split(process.stdout.readline())[1] for _ in range(4)]
+        lines = [shlex.split(process.line())[1] for _ in range(4)]
         url, key, _, ssh_command = (line.partition("=")[2] for line in lines)
         async with primepods.AsyncClient(key, base_url=url) as client:
             ids = [pod.id async for pod in client.pods.list()]
@@ -249,4 +244,5 @@ async def test_what_runs_on_a_pod_ends_with_it(tmp_path: Path) -> None:
             await eventually(lambda: found(gone) == (False, False))
             assert found(left) == (True, True)
         process.send_signal(signal.SIGINT)
+        process.wait(60)
     assert found(left) == (False, False)

@@ -19,10 +19,11 @@ import pytest
 from primepods.emulator import Edit, Emulator
 from primepods.runs._work import PRINT_CAUSE
 from tests.support.eventually import wait_for
+from tests.support.processes import Process, start_command
 
 from .conftest import Run, chunks
 from .test_run import LOCAL_SSH, OPTIONS, here, market
-from .test_runs import command, go, no_process_is_left, records, row
+from .test_runs import go, no_process_is_left, records, row
 
 __all__ = ["here", "market", "no_process_is_left"]
 
@@ -35,7 +36,7 @@ TRAINING = f"trap 'echo saved >>out; exit 3' TERM; echo begun | tee out; {A_MINU
 class Life:
     """A run while its command runs."""
 
-    process: subprocess.Popen[str]
+    process: Process
     record: Path
     pods: Path
 
@@ -50,13 +51,12 @@ class Life:
 
     def stop(self, *words: str) -> int:
         """End it from another terminal; return the exit code."""
-        process = command("stop", self.name, *words)
+        process = start_command("stop", self.name, *words)
         process.communicate(timeout=60)
         return process.returncode
 
     def said_until(self, words: str) -> str:
         """Return the line of its messages that has some words, once it comes."""
-        assert self.process.stderr is not None
         return next(line for line in self.process.stderr if words in line)
 
     def kill_supervisor(self) -> None:
@@ -70,12 +70,12 @@ class Life:
         self.process.communicate()
         record = json.loads(self.record.read_text(encoding="utf-8"))
         self.record.write_text(json.dumps(record | change(record)), encoding="utf-8")
-        self.process = command("attach", self.name)
+        self.process = start_command("attach", self.name)
 
 
 def live(tmp_path: Path, *words: str, line: str = TRAINING) -> Life:
     """Begin a run, and return when its command has begun."""
-    process = command("run", *OPTIONS, "--download", "out:results/", *words, "--", line)
+    process = start_command("run", *OPTIONS, "--download", "out:results/", *words, "--", line)
     wait_for(lambda: process.poll() is not None or any(record["job"] for record in records(tmp_path)))
     wait_for(lambda: process.poll() is not None or any((tmp_path / "pods").glob("*/*/out")))
     [record] = (tmp_path / "state" / "runs").glob("*/run.json")
@@ -150,7 +150,7 @@ def test_a_stop_of_a_run_that_died_at_its_commands_start(market: Emulator, tmp_p
     life.process.communicate()
     record = json.loads(life.record.read_text(encoding="utf-8"))
     life.record.write_text(json.dumps(record | {"job": None}), encoding="utf-8")
-    out, err = command("stop", life.name).communicate(timeout=60)
+    out, err = start_command("stop", life.name).communicate(timeout=60)
     assert Path("results/out").read_text(encoding="utf-8") == "begun\nsaved\n", err
     assert "Results in results/ (12 bytes)." in err.splitlines()[-1], out
     assert not market.pods
@@ -303,12 +303,12 @@ def test_an_end_goes_on_though_its_process_dies(market: Emulator, tmp_path: Path
     """What takes the run over does not take a command that was asked to end for one that has ended itself."""
     save = "while [ ! -e go ]; do sleep 0.05; done; echo saved >>out; exit 3"
     life = live(tmp_path, line=f"trap '{save}' TERM; echo begun | tee out; {A_MINUTE}")
-    stop = command("stop", life.name)
+    stop = start_command("stop", life.name)
     wait_for(lambda: any(record["ending"] for record in records(tmp_path)))
     life.process.kill()
     life.process.communicate()
     stop.communicate(timeout=60)
-    life.process = command("attach", life.name)
+    life.process = start_command("attach", life.name)
     go(tmp_path)
     _, err = life.process.communicate(timeout=60)
     assert (life.process.returncode, list(market.pods)) == (130, []), err
@@ -322,7 +322,7 @@ def test_a_command_that_was_interrupted_at_its_start_has_begun(market: Emulator,
   2) {LOCAL_SSH} "$@" | {{ dd bs=1 count=60; sleep 60; }}; exit;;
   3) exec sleep 60;; esac"""
     words = [*OPTIONS[:2], *unreliable(tmp_path, hang), "--no-check", "--download", "out:results/"]
-    life = Life(command("run", *words, "--", f"touch out; {A_MINUTE}"), tmp_path, tmp_path)
+    life = Life(start_command("run", *words, "--", f"touch out; {A_MINUTE}"), tmp_path, tmp_path)
     wait_for(lambda: any((tmp_path / "pods").glob("*/*/out")))
     life.send(signal.SIGINT)
     wait_for(lambda: all(record["ending"] for record in records(tmp_path)))
@@ -338,7 +338,6 @@ def test_a_pod_that_is_lost_before_its_results_are_here_is_told(market: Emulator
     hang = "[ -e ended ] && exec sleep 60"
     line = f"echo 1 | tee out; until [ -e go ]; do sleep 0.05; done; touch {tmp_path}/ended"
     life = live(tmp_path, *unreliable(tmp_path, hang), line=line)
-    assert life.process.stdout is not None
     life.process.stdout.readline()  # so that the connection exists that sees the end
     go(tmp_path)
     wait_for(lambda: any(record["result"] == 0 for record in records(tmp_path)))
@@ -375,7 +374,7 @@ def test_a_pod_that_is_lost_while_it_gets_the_uploads_is_lost(market: Emulator, 
   until [ -e cut ]; do sleep 0.05; done | {LOCAL_SSH} "$@"; exit 255; }}"""
     words = [*OPTIONS, *unreliable(tmp_path, cut), "--no-check", "--upload", ".:work", "--", "true"]
     (tmp_path / "n").touch()
-    process = command("run", *words)
+    process = start_command("run", *words)
     wait_for(lambda: (tmp_path / "n").read_text(encoding="utf-8").count("\n") >= 2)
     market.delete_pod(next(iter(market.pods)))
     (tmp_path / "cut").touch()
@@ -391,7 +390,7 @@ def test_a_pod_that_was_lost_while_the_run_had_no_process_is_told_once(
     life.process.kill()
     life.process.communicate()
     market.delete_pod(next(iter(market.pods)))
-    out, err = command("attach", life.name).communicate(timeout=60)
+    out, err = start_command("attach", life.name).communicate(timeout=60)
     assert (err.count("was lost"), "404" in err) == (2, False), err  # also in the verdict
     assert "the pod was lost, exit code 4, " in err.splitlines()[-1], out
 
@@ -443,7 +442,7 @@ def test_a_second_interruption_fetches_nothing(market: Emulator, tmp_path: Path,
         line=f"trap '' TERM; echo begun | tee out; {A_MINUTE}",
     )
     if is_stop:
-        stop = command("stop", life.name, "--now")
+        stop = start_command("stop", life.name, "--now")
         told = stop.communicate(timeout=60)[1]
         assert stop.returncode == 0
         assert told.startswith(f"Waiting until {life.name} has ended and its pods are confirmed gone.")

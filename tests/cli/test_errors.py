@@ -13,6 +13,7 @@ import typer
 from primepods.cli._shared.errors import print_error, reported_errors, reword_for_shell
 from primepods.emulator import Delay, Emulator, Status
 from tests.cli.conftest import Run
+from tests.support.processes import start_command
 
 PYTHON = re.compile(r"pods\.\w+\(|availability\.|argument |api_key|[A-Z][a-z]+Error|pod_id|ssl:")
 ORDER = ["create", "--gpu-type", "H100", "--yes"]
@@ -140,8 +141,7 @@ def test_mistyped_words_are_told(emulator: Emulator, run: Run) -> None:
 def test_the_name_is_shown_before_the_order(emulator: Emulator) -> None:
     """Killed while it orders, it has said by which name the pod is found."""
     emulator.faults.add(Delay(30), on="create")
-    command = [sys.executable, "-m", "primepods", *ORDER]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with start_command(*ORDER) as process:
         deadline = time.monotonic() + 60
         while not emulator.requests.where(method="POST") and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -4,14 +4,13 @@ import csv
 import io
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
 from primepods.emulator import Edit, Emulator, Status
 from tests.cli.conftest import Run, in_terminal
+from tests.support.processes import start_command
 
 
 def test_forms_of_output(emulator: Emulator, run: Run) -> None:
@@ -137,13 +136,11 @@ def test_logs_that_are_followed(emulator: Emulator) -> None:
     """Each line once, although each poll has the last ones again; until Ctrl-C."""
     for text in ("1\n2\n2", "2\n2\n3", "2\n2\n3", "4"):
         emulator.faults.add(Status(200, text=text), on="log", times=1)
-    words = [sys.executable, "-m", "primepods", "logs", "pod0", "-f", "-n", "2", "--interval", "0.05"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(4)]
+    with start_command("logs", "pod0", "-f", "-n", "2", "--interval", "0.05") as process:
+        lines = [process.line() for _ in range(4)]
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
-    assert (lines, process.returncode) == (["2\n", "2\n", "3\n", "4\n"], 130)
+    assert (lines, process.returncode) == (["2", "2", "3", "4"], 130)
 
 
 def test_errors_are_a_line(emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

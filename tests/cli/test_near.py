@@ -17,6 +17,7 @@ import pytest
 
 from primepods.emulator import Emulator
 from tests.support.eventually import wait_for
+from tests.support.processes import Process, start_command, start_python
 
 from .conftest import Run
 from .test_run import LOCAL_SSH
@@ -67,14 +68,11 @@ def read(url: str) -> str:
 
 
 @contextmanager
-def running(*words: str) -> Generator[tuple[str, subprocess.Popen[str]]]:
+def running(*words: str) -> Generator[tuple[str, Process]]:
     """A command that goes on after its first line, with that line; Ctrl-C ends it."""
-    argv = [sys.executable, "-m", "primepods", *words]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
+    with start_command(*words) as process:
         try:
-            line = process.stdout.readline().strip()
+            line = process.line()
             if not line:
                 raise AssertionError(process.stderr.read())
             yield line, process
@@ -166,8 +164,7 @@ def test_ports(bare: Path, run: Run) -> None:
         result = run("forward", "bare", str(port))
         assert (result.exit_code, "Choose another local port" in result.stderr) == (2, True)
         with running("forward", "bare", f"{port}:0", f"{port}:0") as (first, process):
-            assert process.stdout is not None
-            for url in (first, process.stdout.readline().strip()):
+            for url in (first, process.line()):
                 assert read(f"{url}/lab?token=s3cr%2Ft") == "a notebook"
     finally:
         os.kill(server["pid"], signal.SIGKILL)
@@ -179,10 +176,7 @@ def test_ports(bare: Path, run: Run) -> None:
 def test_a_second_interrupt_does_not_break_off_the_end(bare: Path) -> None:
     """The pod does not respond, so the end takes three seconds; nothing is left that Python warns about."""
     assert bare.exists()
-    argv = [sys.executable, "-X", "dev", "-m", "primepods", "forward", "bare", "8888:0"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
+    with start_python("-X", "dev", "-m", "primepods", "forward", "bare", "8888:0") as process:
         assert process.stdout.readline()
         threads = Path(f"/proc/{process.pid}/task").glob("*/children")
         [ssh] = " ".join(file.read_text() for file in threads).split()

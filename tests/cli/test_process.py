@@ -16,6 +16,7 @@ from primepods.emulator import Delay, Emulator
 from primepods.runs import Run as RunFolder
 from primepods.runs import RunRecord
 from tests.cli.conftest import Run, in_terminal
+from tests.support.processes import Process
 
 COMMAND = [sys.executable, "-W", "error", "-m", "primepods"]
 
@@ -25,15 +26,12 @@ def test_a_broken_pipe_is_quiet(emulator: Emulator) -> None:
     """`primepods list | head` says nothing about the reader that has left."""
     for number in range(300):
         emulator.add_pod(id=f"many{number}", name="x" * 200)
-    with subprocess.Popen(
-        [*COMMAND, "list", "-o", "jsonl"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
+    with Process(*COMMAND, "list", "-o", "jsonl") as process:
         process.stdout.readline()
         process.stdout.close()
         said = process.stderr.read()
-    assert (process.returncode, said) == (141, b"")
+        process.wait(60)
+    assert (process.returncode, said) == (141, "")
 
 
 @pytest.mark.slow
@@ -63,9 +61,7 @@ def test_an_order_is_told_though_nobody_reads(emulator: Emulator) -> None:
 def test_ctrl_c_is_clean(emulator: Emulator) -> None:
     """While it waits for an answer: one line, and 130."""
     emulator.faults.add(Delay(30), on="list")
-    with subprocess.Popen(
-        [*COMMAND, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with Process(*COMMAND, "list") as process:
         deadline = time.monotonic() + 60
         while not emulator.requests and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -17,6 +17,7 @@ from primepods.emulator import DeadGpu, Emulator, Status
 from primepods.runs import short_size, shown_path
 from tests.readme_blocks import ROOT, find_blocks
 from tests.support.eventually import wait_for
+from tests.support.processes import start_python
 
 from .conftest import Run, in_terminal, name_api
 
@@ -368,10 +369,9 @@ def test_whatever_ends_it_gives_the_pod_back(
     patient = (
         "from primepods.cli import main; from primepods.runs import _work; _work._STOP_TIMEOUT = 50.0; main()"
     )
-    words = [sys.executable, "-c", patient, "run", *OPTIONS, "--", line]
     with Emulator(boot_seconds=0 if when == "running" else 1_000, delete_seconds=0) as market:
         name_api(market, monkeypatch)
-        with subprocess.Popen(words, env=dict(os.environ), stderr=subprocess.PIPE, text=True) as process:
+        with start_python("-c", patient, "run", *OPTIONS, "--", line) as process:
             wait_for(begun.exists if when == "running" else lambda: bool(market.pods))
             process.send_signal(number)
             _, err = process.communicate(timeout=60)

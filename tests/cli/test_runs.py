@@ -32,6 +32,7 @@ from primepods.leasing.ledger import LeaseFile
 from primepods.runs import Run as RunFolder
 from primepods.runs import RunRecord, follow_job, list_runs
 from tests.support.eventually import wait_for
+from tests.support.processes import start_command
 
 from .conftest import Run, name_api, run_on
 from .test_run import LOCAL_SSH, OPTIONS, here, market
@@ -40,12 +41,6 @@ __all__ = ["here", "market"]
 
 BOUNDED = [*OPTIONS, "--max-hours", "1"]
 SLOW = "echo begun; until [ -e ~/go ]; do sleep 0.1; done; echo end; echo result >out; exit 3"
-
-
-def command(*words: str) -> subprocess.Popen[str]:
-    """The command in a process of its own."""
-    argv = [sys.executable, "-m", "primepods", *words]
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def records(tmp_path: Path) -> list[dict[str, Any]]:
@@ -98,7 +93,7 @@ def test_a_detached_run_goes_on_and_is_found_again(
     assert "✓ Ready in" in started.stderr
     assert f"The command has started. To see its output, run `primepods attach {name}`." in started.stderr
     assert row(run).items() >= {"name": name, "state": "running", "pod": next(iter(market.pods))}.items()
-    readers = [command("attach", name[:8]) for _ in range(2)]
+    readers = [start_command("attach", name[:8]) for _ in range(2)]
     go(tmp_path)
     for reader in readers:
         out, err = reader.communicate(timeout=60)
@@ -124,13 +119,13 @@ def test_a_run_whose_process_was_killed_is_taken_over(
     """
     Path("data").mkdir()
     words = ["--upload", "data:work", "--download", "out", "--check", "mkdir checked"]
-    process = command("run", *detach, *BOUNDED, *words, "--", f"echo x >>~/begun; {SLOW}")
+    process = start_command("run", *detach, *BOUNDED, *words, "--", f"echo x >>~/begun; {SLOW}")
     wait_for(lambda: any(record["job"] for record in records(tmp_path)))
     os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
     process.communicate(timeout=60)
     wait_for(lambda: row(run)["state"] == "interrupted")
     Path("data").rmdir()
-    readers = [command("attach", row(run)["name"]) for _ in range(2)]
+    readers = [start_command("attach", row(run)["name"]) for _ in range(2)]
     wait_for(lambda: row(run)["state"] == "running")
     assert not row(run)["exit_code"]
     go(tmp_path)
@@ -276,7 +271,7 @@ def test_stop_gives_the_pod_back(market: Emulator, run: Run, tmp_path: Path, sig
 def test_a_process_that_is_killed_before_its_order_is_told(market: Emulator, tmp_path: Path) -> None:
     """In one line, by what has started it; no record is left."""
     market.faults.add(Delay(60))
-    starting = command("run", "-d", *BOUNDED, "--", "true")
+    starting = start_command("run", "-d", *BOUNDED, "--", "true")
     wait_for(lambda: len(market.requests) > 0)
     os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
     _, err = starting.communicate(timeout=60)
@@ -354,8 +349,8 @@ def test_many_stops_at_once_have_one_winner(
     os.kill(records(tmp_path)[0]["pid"], signal_number)
     if signal_number:
         wait_for(lambda: row(run)["state"] == "interrupted")
-    readers = [command("attach", name) for _ in range(attached)]
-    stops = [command("stop", name) for _ in range(3)]
+    readers = [start_command("attach", name) for _ in range(attached)]
+    stops = [start_command("stop", name) for _ in range(3)]
     for each in stops:
         _, err = each.communicate(timeout=60)
         assert (each.returncode, err.endswith(" No pod is left.\n")) == (0, True), err
@@ -418,7 +413,7 @@ def test_stop_waits_for_no_boot(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     """The pod of a run whose process has died is deleted while it boots: until then, it would be billed."""
     with Emulator(boot_seconds=3600, delete_seconds=0) as market:
         name_api(market, monkeypatch)
-        starting = command("run", "-d", *BOUNDED, "--", SLOW)
+        starting = start_command("run", "-d", *BOUNDED, "--", SLOW)
         wait_for(lambda: bool(market.pods))
         os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
         wait_for(lambda: row(run)["state"] == "interrupted")
@@ -508,9 +503,8 @@ def test_attach_ignores_no_option(run: Run) -> None:
 def test_ctrl_c_only_detaches(market: Emulator, run: Run, tmp_path: Path) -> None:
     """And says so; who reads a run does not end it, and a terminal that is closed does not either."""
     name = run("run", "-d", *BOUNDED, "--", SLOW).stdout.strip()
-    reader = command("attach", name)
-    assert reader.stdout is not None
-    assert reader.stdout.readline() == "begun\n"
+    reader = start_command("attach", name)
+    assert reader.line() == "begun"
     reader.send_signal(signal.SIGINT)
     _, err = reader.communicate(timeout=60)
     assert (reader.returncode, f"Detached: {name} keeps running" in err) == (130, True), err
@@ -518,11 +512,9 @@ def test_ctrl_c_only_detaches(market: Emulator, run: Run, tmp_path: Path) -> Non
     assert os.getsid(pid) == pid
     assert row(run)["state"] == "running"
     pod_id = next(iter(market.pods))
-    other = command("attach", f"{pod_id}/{name}-0", *OPTIONS[2:4])
-    assert other.stdout is not None
-    assert other.stdout.readline() == "begun\n"
-    leaving = command("attach", pod_id, *OPTIONS[2:4])
-    assert leaving.stdout is not None
+    other = start_command("attach", f"{pod_id}/{name}-0", *OPTIONS[2:4])
+    assert other.line() == "begun"
+    leaving = start_command("attach", pod_id, *OPTIONS[2:4])
     leaving.stdout.readline()
     leaving.send_signal(signal.SIGINT)
     _, err = leaving.communicate(timeout=60)
@@ -540,9 +532,8 @@ def test_the_name_of_a_run_means_its_pod(market: Emulator, run: Run, tmp_path: P
     assert json.loads(run("get", name, "--output", "json").stdout)["id"] == pod.id
     assert run("exec", name, *OPTIONS[2:4], "--", "cat out").stdout == "1\n"
     assert run("cp", f"{name}:out", "here", *OPTIONS[2:4]).exit_code == 0
-    reader = command("attach", str(pod.name), *OPTIONS[2:4])
-    assert reader.stdout is not None
-    assert reader.stdout.readline() == "begun\n"
+    reader = start_command("attach", str(pod.name), *OPTIONS[2:4])
+    assert reader.line() == "begun"
     go(tmp_path)
     assert reader.communicate(timeout=60)[0] == "end\n"
     assert run("attach", name).exit_code == 3
@@ -567,12 +558,11 @@ def test_a_lost_pod_is_replaced(market: Emulator, run: Run, tmp_path: Path) -> N
         "run", "-d", *BOUNDED, "--restarts", "1", "--download", "out:results/", "--", line
     ).stdout.strip()
     [first] = market.pods
-    reader = command("attach", name)
-    assert reader.stdout is not None
-    assert [reader.stdout.readline() for _ in range(2)] == ["try 0\n", "begun\n"]
+    reader = start_command("attach", name)
+    assert [reader.line() for _ in range(2)] == ["try 0", "begun"]
     # Only now: what a pod has printed that nobody has read yet is lost with it.
     market.delete_pod(first)
-    assert [reader.stdout.readline() for _ in range(2)] == ["try 1\n", "begun\n"]
+    assert [reader.line() for _ in range(2)] == ["try 1", "begun"]
     [second] = market.pods
     assert second != first
     market.delete_pod(second)
@@ -787,7 +777,7 @@ def test_an_order_without_a_response_is_not_repeated(
     """What takes over a run that was killed during its order finds that pod by its name, or rents none."""
     market.faults.add(Cut() if is_ordered else Delay(60), on="create")
     market.faults.add(Delay(60), on="list")
-    process = command("run", "-d", *BOUNDED, "--", "echo x")
+    process = start_command("run", "-d", *BOUNDED, "--", "echo x")
     wait_for(lambda: bool(market.requests.where(method="POST")))
     wait_for(lambda: len(market.pods) == is_ordered)
     os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
@@ -807,7 +797,7 @@ def test_an_interrupted_order_without_a_response_may_have_a_pod(market: Emulator
     """So it does not say that no pod is left: a sweep looks for it."""
     market.faults.add(Cut(), on="create")
     market.faults.add(Delay(60), on="list")
-    process = command("run", *BOUNDED, "--", "true")
+    process = start_command("run", *BOUNDED, "--", "true")
     wait_for(lambda: bool(market.pods))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
@@ -840,7 +830,7 @@ def test_a_detached_run_is_interrupted_while_its_messages_are_shown(
 @pytest.mark.slow
 def test_a_run_in_a_terminal_is_read_there(market: Emulator, run: Run, tmp_path: Path) -> None:
     """Attach says so, and names its job; stop ends it."""
-    process = command("run", *BOUNDED, "--", SLOW)
+    process = start_command("run", *BOUNDED, "--", SLOW)
     wait_for(lambda: any(record["job"] for record in records(tmp_path)))
     result = run("attach", "run-")
     assert (result.exit_code, f"attach {next(iter(market.pods))}/run-" in result.stderr) == (2, True)

@@ -5,8 +5,6 @@ import io
 import itertools
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +19,7 @@ from primepods.leasing.ledger import LeaseFile
 from tests.cli.conftest import Run, in_terminal, run_on
 from tests.renting.stage import name_of
 from tests.support.eventually import wait_for
+from tests.support.processes import start_command
 
 
 @pytest.fixture
@@ -190,8 +189,7 @@ def test_what_is_not_found_again_is_told(
 def test_a_sweep_as_a_service(emulator: Emulator, folder: Path) -> None:
     """It sweeps again and again, without questions, also after an error, until a signal."""
     emulator.faults.add(Status(403), on="delete", times=1)
-    words = [sys.executable, "-m", "primepods", "sweep", "--every", "1s"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with start_command("sweep", "--every", "1s") as process:
         try:
             for _ in range(2):
                 pod_id = leave(emulator, folder)

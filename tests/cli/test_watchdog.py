@@ -9,10 +9,11 @@ import pytest
 
 from primepods.emulator import Emulator
 from tests.support.eventually import wait_for
+from tests.support.processes import start_command
 
 from .conftest import Run
 from .test_run import LOCAL_SSH, here, market
-from .test_runs import BOUNDED, command, go, records
+from .test_runs import BOUNDED, go, records
 
 __all__ = ["here", "market"]
 
@@ -58,11 +59,10 @@ def test_a_lost_pod_is_replaced_unless_its_watchdog_may_have_deleted_it(
     words = ["--ssh-command", f"{LOCAL_SSH} --emulator {market.url}", "--watchdog", *idle, "--restarts", "1"]
     line = "echo try ${PRIMEPODS_RESTART:-0}; until [ -e ~/go ]; do sleep 0.1; done"
     name = run("run", "-d", *BOUNDED, *words, "--", line).stdout.strip()
-    reader = command("attach", name)
-    assert reader.stdout is not None
-    assert reader.stdout.readline() == "try 0\n"
+    reader = start_command("attach", name)
+    assert reader.line() == "try 0"
     market.delete_pod(next(iter(market.pods)))
-    assert reader.stdout.readline().strip() == last
+    assert reader.line() == last
     go(tmp_path)
     _, err = reader.communicate(timeout=120)
     assert reader.returncode == (0 if last else 4), err

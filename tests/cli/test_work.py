@@ -12,11 +12,11 @@ import pytest
 
 from primepods.emulator import Emulator
 from tests.support.eventually import wait_for
+from tests.support.processes import Process, start_command
 
 from .conftest import Run, in_terminal
 from .test_endings import unreliable
 from .test_run import LOCAL_SSH
-from .test_runs import command
 
 
 @pytest.fixture(autouse=True)
@@ -128,9 +128,9 @@ def test_what_a_killed_copy_has_left_goes_with_the_next(
     assert exec_on(run, "pod1", "--", "mkdir new; echo 1 >new/file")[0] == 0
     hang = f"""{LOCAL_SSH} "$@" | {{ dd bs=1 count=60; until [ -e go ]; do sleep 0.05; done; cat; }}; exit"""
     words = ["cp", *unreliable(tmp_path, hang), "pod1:new", "new"]
-    processes: list[subprocess.Popen[str]] = []
+    processes: list[Process] = []
     for number in (1, 2):
-        processes.append(command(*words))
+        processes.append(start_command(*words))
         wait_for(lambda: len(list(tmp_path.glob(".primepods-*"))) == number)  # noqa: B023 - is called here
     processes[0].kill()
     processes[0].communicate()
@@ -255,8 +255,7 @@ def test_an_interrupted_command_ends_on_the_pod(
     """Whichever way it is interrupted."""
     begun = tmp_path / "begun"
     line = f"trap 'rm {begun}; exit' TERM; touch {begun}; while :; do sleep 0.1; done"
-    words = [sys.executable, "-m", "primepods", "exec", "--ssh-command", LOCAL_SSH, "pod0", "--", line]
-    with subprocess.Popen(words, env=dict(os.environ), stderr=subprocess.DEVNULL) as process:
+    with start_command("exec", "--ssh-command", LOCAL_SSH, "pod0", "--", line) as process:
         wait_for(begun.exists)
         process.send_signal(number)
         assert process.wait(60) == code

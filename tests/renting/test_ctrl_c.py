@@ -9,7 +9,7 @@ import pytest
 
 from primepods.emulator import Emulator, Status
 from tests.renting.stage import lease_files
-from tests.renting.test_processes import line, process
+from tests.renting.test_processes import process
 
 pytestmark = pytest.mark.slow
 
@@ -139,7 +139,7 @@ def wait_for_delete(emulator: Emulator) -> None:
 def test_ctrl_c_is_raised_in_no_task_while_releasing(folder: Path) -> None:
     """Where it is raised by chance, an answer may be lost, and the task that awaits it hangs."""
     with Emulator(boot_seconds=0, delete_seconds=0.5) as emulator, process(emulator, folder, BUSY) as running:
-        assert line(running) == "ready"
+        assert running.line() == "ready"
         emulator.faults.add(Status(503), on="delete", times=2)
         running.send_signal(signal.SIGINT)
         wait_for_delete(emulator)
@@ -155,7 +155,7 @@ def test_ctrl_c_in_a_loop_of_ones_own_is_raised_at_the_end(folder: Path) -> None
         Emulator(boot_seconds=0, delete_seconds=3.0) as emulator,
         process(emulator, folder, OWN_LOOP) as running,
     ):
-        assert line(running) == "ready"
+        assert running.line() == "ready"
         wait_for_delete(emulator)
         # In the first 0.05 s it would count as what ended the block.
         time.sleep(0.2)
@@ -191,9 +191,9 @@ def test_ctrl_c_ends_what_blocks_the_loop_while_releasing(folder: Path) -> None:
         Emulator(boot_seconds=0, delete_seconds=0.05) as emulator,
         process(emulator, folder, BLOCKED) as running,
     ):
-        assert line(running) == "blocked"
+        assert running.line() == "blocked"
         with ThreadPoolExecutor() as pool:
-            said = pool.submit(line, running)
+            said = pool.submit(running.line)
             # No further one once it is raised: on a busy machine that could end the release itself.
             while not said.done():
                 running.send_signal(signal.SIGINT)

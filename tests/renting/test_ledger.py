@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import stat
-import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from primepods.leasing._lease_record import LeaseRecord, fingerprint, new_record
 from primepods.leasing.ledger import LeaseFile
 from primepods.runs import take_over_lease
 from tests.renting.stage import lease_files, name_of
+from tests.support.processes import Process, start_python
 
 SETTINGS = Settings(api_key=Secret("pit_ledger_0123456789"), base_url="https://api.example.com", team_id="t")
 MINE = name_of(0, "mine")
@@ -209,7 +209,7 @@ def test_keys_are_told_apart_by_their_fingerprints() -> None:
 
 
 @contextmanager
-def process(folder: Path, then: str) -> Iterator[subprocess.Popen[str]]:
+def process(folder: Path, then: str) -> Iterator[Process]:
     """A process that holds a lease, says so, and does something."""
     source = f"""
         import os, sys, time
@@ -221,14 +221,10 @@ def process(folder: Path, then: str) -> Iterator[subprocess.Popen[str]]:
         file = LeaseFile.new(Path({str(folder)!r}), new_record(name_of(), SETTINGS)).write()
         {then}
     """
-    env = {**os.environ, "PYTHONPATH": str(Path(primepods.__file__).parent.parent)}
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(source)], stdout=subprocess.PIPE, text=True, env=env
-    ) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline() == "ready\n"
+    environment = {"PYTHONPATH": str(Path(primepods.__file__).parent.parent)}
+    with start_python("-c", textwrap.dedent(source), environment=environment) as running:
+        assert running.line() == "ready"
         yield running
-        running.kill()
 
 
 def test_a_dead_process_leaves_its_file_to_be_claimed(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +20,7 @@ from primepods.emulator import Edit, Emulator, Status
 from primepods.resources._max_hourly import HourlyLimit
 from tests.support.client import make_client
 from tests.support.clock import ManualClock
+from tests.support.processes import start_python
 
 ORDER = {
     "account": "an account",
@@ -105,9 +105,7 @@ def test_all_processes_share_the_limit(monkeypatch: pytest.MonkeyPatch, *, is_at
         monkeypatch.setenv("PRIME_API_KEY", emulator.api_key)
         monkeypatch.setenv("PRIME_API_BASE_URL", emulator.url)
         monkeypatch.setenv("PRIMEPODS_MAX_HOURLY", "5")
-        command = [sys.executable, "-c", PROCESS]
-        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        running: list[Any] = [stack.enter_context(subprocess.Popen(command, **pipes)) for _ in range(5)]
+        running = [stack.enter_context(start_python("-c", PROCESS, stdin=subprocess.PIPE)) for _ in range(5)]
         assert [process.stdout.readline() for process in running] == ["ready\n"] * 5
         said = []
         for process in running:

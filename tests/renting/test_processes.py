@@ -1,13 +1,10 @@
 """Leases in processes of their own: Ctrl-C, once and again, and processes that are killed."""
 
-import os
 import signal
 import subprocess
-import sys
 import textwrap
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
@@ -16,6 +13,7 @@ import pytest
 import primepods
 from primepods.emulator import Emulator, Status
 from tests.renting.stage import lease_files, spec_of
+from tests.support.processes import Process, start_python
 
 ASYNC = """
     import asyncio, sys, primepods
@@ -105,46 +103,27 @@ RUSH = """
 """
 
 
-@contextmanager
-def process(emulator: Emulator, folder: Path, source: str) -> Iterator[subprocess.Popen[str]]:
+def process(emulator: Emulator, folder: Path, source: str) -> Process:
     """A process that leases a pod of the emulator's."""
     with primepods.Client(emulator.api_key, base_url=emulator.url) as client:
         spec = spec_of(client.request("GET", "/api/v1/availability/gpus"))
     fields = ("cloud_id", "gpu_type", "socket", "gpu_count", "provider")
-    env = {
-        **os.environ,
+    environment = {
         "PYTHONPATH": str(Path(primepods.__file__).parent.parent),
         "PRIME_API_KEY": emulator.api_key,
         "PRIME_API_BASE_URL": emulator.url,
         "PRIMEPODS_STATE_DIR": str(folder),
         "SPEC": ";".join(f"{name}={getattr(spec, name)}" for name in fields),
     }
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(source)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=env,
-    ) as running:
-        try:
-            yield running
-        finally:
-            running.kill()
+    return start_python("-c", textwrap.dedent(source), stdin=subprocess.PIPE, environment=environment)
 
 
-def interrupt_until_its_end(running: subprocess.Popen[str]) -> None:
+def interrupt_until_its_end(running: Process) -> None:
     """Send SIGINT every 0.4 s until the process ends: a busy process merges pending signals."""
     ends_at = time.monotonic() + 50
     while running.poll() is None and time.monotonic() < ends_at:
         running.send_signal(signal.SIGINT)
         time.sleep(0.4)
-
-
-def line(running: subprocess.Popen[str]) -> str:
-    """The next line that it prints."""
-    assert running.stdout is not None
-    return running.stdout.readline().strip()
 
 
 @pytest.mark.slow
@@ -186,7 +165,7 @@ def test_ctrl_c_deletes_before_the_process_ends(
         Emulator(boot_seconds=boot, delete_seconds=0.3) as emulator,
         process(emulator, folder, source) as running,
     ):
-        assert [line(running).partition(" ")[0] for _ in told] == told
+        assert [running.line().partition(" ")[0] for _ in told] == told
         while not emulator.requests.where(path="/api/v1/pods/status"):
             time.sleep(0.01)
         running.send_signal(signal.SIGINT)
@@ -201,7 +180,7 @@ def test_a_second_ctrl_c_waits_until_the_deletion_is_accepted(folder: Path) -> N
         Emulator(boot_seconds=0, delete_seconds=0.5) as emulator,
         process(emulator, folder, ASYNC) as running,
     ):
-        assert [line(running).partition(" ")[0] for _ in range(2)] == ["begun", "ready"]
+        assert [running.line().partition(" ")[0] for _ in range(2)] == ["begun", "ready"]
         emulator.faults.add(Status(503), on="delete", times=3)
         running.send_signal(signal.SIGINT)
         while not emulator.requests.where(method="DELETE"):
@@ -217,8 +196,8 @@ def test_a_second_ctrl_c_waits_until_the_deletion_is_accepted(folder: Path) -> N
 def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path, source: str) -> None:
     """The pod is named on stderr and in its file, and a sweep deletes it."""
     with Emulator(boot_seconds=0, delete_seconds=0) as emulator, process(emulator, folder, source) as running:
-        assert line(running) == "begun"
-        pod_id = line(running).split()[1]
+        assert running.line() == "begun"
+        pod_id = running.line().split()[1]
         emulator.faults.add(Status(503), on="delete")
         interrupt_until_its_end(running)
         _, errors = running.communicate(timeout=100)
@@ -239,7 +218,7 @@ def test_a_lease_whose_loop_has_ended_is_told(folder: Path) -> None:
         process(emulator, folder, OTHER_LOOP) as running,
         primepods.Client(emulator.api_key, base_url=emulator.url) as client,
     ):
-        pod_id = line(running)
+        pod_id = running.line()
         assert client.pods.sweep().deleted == (pod_id,)
         _, errors = running.communicate("\n", timeout=100)
         assert f"Pod {pod_id}" in errors
@@ -261,7 +240,7 @@ def test_a_client_whose_loop_is_gone_stops_no_release_at_exit(folder: Path) -> N
         """
     )
     with Emulator(boot_seconds=0, delete_seconds=0) as emulator, process(emulator, folder, source) as running:
-        lost, slow = line(running).split()
+        lost, slow = running.line().split()
         emulator.faults.add(Status(503), on="delete", pod_id=lost)
         # Longer than a loop has at its own end.
         emulator.faults.add(Status(503), on="delete", pod_id=slow, duration=16.0)
@@ -314,7 +293,7 @@ def test_ctrl_c_at_any_moment_leaves_no_unknown_pod(
         while sent < 150:
             # The one that hits the loop's own lines ends the process.
             with process(emulator, folder, PRELUDE + STORM) as running:
-                assert line(running) == "begun"
+                assert running.line() == "begun"
                 while sent < 150 and running.poll() is None:
                     time.sleep(rng.choice([0.0, rng.uniform(0, 0.02), rng.uniform(0, 0.3)]))
                     running.send_signal(signal.SIGINT)

@@ -3,8 +3,6 @@
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ import pytest
 import primepods
 from primepods.emulator import Emulator, ManualClock
 from tests.renting.test_ctrl_c import wait_for_delete
+from tests.support.processes import Process, start_python
 
 BLOCKING = """
 with primepods.exit_on_sigterm(), primepods.Client() as client:
@@ -61,22 +60,15 @@ def emulator() -> Iterator[Emulator]:
         yield emulator
 
 
-def start(emulator: Emulator, script: str, folder: Path) -> subprocess.Popen[str]:
+def start(emulator: Emulator, script: str, folder: Path) -> Process:
     """Run a script that has a client of the emulator."""
     environment = {
-        **os.environ,
         "PRIME_API_KEY": emulator.api_key,
         "PRIME_API_BASE_URL": emulator.url,
         "PRIMEPODS_STATE_DIR": str(folder / "state"),
     }
     imports = "import asyncio, signal, time\nimport primepods\n"
-    return subprocess.Popen(
-        [sys.executable, "-c", imports + script],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return start_python("-c", imports + script, environment=environment)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +82,7 @@ def start(emulator: Emulator, script: str, folder: Path) -> subprocess.Popen[str
 def test_a_signal_leaves_every_block(emulator: Emulator, tmp_path: Path, script: str, before: str) -> None:
     """The pod is gone before the process is, which ends as shells say of such a signal, without words."""
     with start(emulator, before + script, tmp_path) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "leased\n"
+        assert process.line() == "leased"
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out) == (143, "")
@@ -108,8 +99,7 @@ def test_further_signals_change_nothing(tmp_path: Path) -> None:
         Emulator(boot_seconds=0, delete_seconds=60, clock=ManualClock()) as emulator,
         start(emulator, BLOCKING, tmp_path) as process,
     ):
-        assert process.stdout is not None
-        process.stdout.readline()
+        process.line()
         process.send_signal(signal.SIGHUP)
         wait_for_delete(emulator)
         for _ in range(2):
@@ -125,8 +115,7 @@ def test_further_signals_change_nothing(tmp_path: Path) -> None:
 def test_without_it_a_signal_leaves_a_pod_behind(emulator: Emulator, tmp_path: Path) -> None:
     """Which is why it is there."""
     with start(emulator, BLOCKING.replace("primepods.exit_on_sigterm(), ", ""), tmp_path) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
+        process.line()
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
         assert process.returncode == -signal.SIGTERM
