@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -19,7 +19,6 @@ from .config import (
     DEFAULT_MAX_CONCURRENCY,
     DEFAULT_TIMEOUT,
     Settings,
-    check_headers,
     check_retry,
     resolve,
 )
@@ -59,7 +58,6 @@ class AsyncClient:
             limit of the same size, shared by all clients of an event loop with equal settings.
         retry: The retry policy.
         user_agent: Prefix of the ``User-Agent`` header.
-        default_headers: Additional headers of each request, such as those that a gateway asks for.
         session: Your own ``aiohttp.ClientSession``, which the client does not close, or a function or
             coroutine function that returns one. The function is called in the client's event loop at first
             use, and again for waits; the client closes these sessions. The session decides on connector,
@@ -71,7 +69,7 @@ class AsyncClient:
 
     Raises:
         ConfigError: There is no key, or a setting, file or session cannot be used.
-        ValueError: A number is out of range, or a header or ``user_agent`` cannot be sent.
+        ValueError: A number is out of range, or ``user_agent`` cannot be sent.
         TypeError: An argument has the wrong type.
     """
 
@@ -90,7 +88,6 @@ class AsyncClient:
         max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
         retry: RetryPolicy = RetryPolicy(),
         user_agent: str | None = None,
-        default_headers: Mapping[str, str] | None = None,
         session: aiohttp.ClientSession
         | Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]]
         | None = None,
@@ -108,7 +105,6 @@ class AsyncClient:
             max_concurrency=max_concurrency,
             retry=retry,
             user_agent=user_agent,
-            headers=default_headers,
             own_connections=session is None,
             on_event=make_hook(on_event),
         )
@@ -163,9 +159,8 @@ class AsyncClient:
         timeout: float | None = None,
         deadline: float | None = None,
         retry: RetryPolicy | None = None,
-        headers: Mapping[str, str] | None = None,
     ) -> Self:
-        """Return a view of this client with the same connections and other timeouts, retries or headers.
+        """Return a view of this client with the same connections and other timeouts or retries.
 
         ``None`` leaves an option unchanged. Closing a view does nothing; closing the client closes its views.
 
@@ -173,7 +168,6 @@ class AsyncClient:
             timeout: Seconds for one attempt.
             deadline: Seconds for one call with all its retries.
             retry: The retry policy.
-            headers: Additional headers of each request; they replace headers with the same names.
         """
         settings = self._executor.settings
         changed = attrs.evolve(
@@ -181,7 +175,6 @@ class AsyncClient:
             timeout=settings.timeout if timeout is None else check_seconds("timeout", timeout),
             deadline=settings.deadline if deadline is None else check_seconds("deadline", deadline),
             retry=settings.retry if retry is None else check_retry(retry),
-            headers=tuple({**dict(settings.headers), **dict(check_headers("headers", headers))}.items()),
         )
         view = object.__new__(type(self))
         view._assemble(

@@ -178,7 +178,7 @@ class Transport:
         # If the program uses it, the request carries the `traceparent` of the current span.
         otel = sys.modules.get("primepods.otel")
         trace_headers: Mapping[str, str] = {} if otel is None else otel.trace_headers()
-        headers = {**self._headers, **trace_headers, **dict(settings.headers)}
+        headers = {**self._headers, **trace_headers}
         if settings.team_id is not None:
             headers["X-Prime-Team-ID"] = settings.team_id
         if request.body is not None:

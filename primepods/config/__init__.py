@@ -19,7 +19,6 @@ The limit on the price per hour of all pods is in ``PRIMEPODS_MAX_HOURLY``, or i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult
@@ -43,7 +42,6 @@ from ._files import DEFAULT_BASE_URL as DEFAULT_BASE_URL
 from ._files import Found, from_argument, read_files
 from ._files import saved_contexts as saved_contexts
 from ._headers import check_header_value, check_user_agent
-from ._headers import check_headers as check_headers
 from ._host import this_host as this_host
 from ._max_hourly import find_max_hourly
 from ._max_hourly import max_hourly as max_hourly
@@ -79,8 +77,6 @@ class Settings:
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
     retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     user_agent: str | None = None
-    headers: tuple[tuple[str, Secret], ...] = attrs.field(default=(), repr=False)
-    """Additional headers of requests, with names in lower case; the values may be secrets."""
     proxy: Secret | None = attrs.field(default=None, repr=False)
     clock: Clock = attrs.field(default=SYSTEM_CLOCK, repr=False)
     on_event: EventHook | None = attrs.field(default=None, eq=False, repr=False)
@@ -99,7 +95,6 @@ def resolve(
     user_agent: str | None,
     own_connections: bool,
     context: str | None = None,
-    headers: Mapping[str, str] | None = None,
     on_event: EventHook | None = None,
 ) -> Settings:
     """Resolve a client's arguments to :class:`Settings`.
@@ -134,7 +129,6 @@ def resolve(
         max_concurrency=check_count("max_concurrency", max_concurrency, minimum=1, maximum=None),
         retry=check_retry(retry),
         user_agent=None if user_agent is None else check_user_agent(user_agent),
-        headers=check_headers("default_headers", headers),
         proxy=find_proxy(url_parts) if own_connections else None,
         on_event=on_event,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Concatenate, Final, NoReturn, ParamSpec, Self, TypeVar
 
@@ -50,7 +50,6 @@ class Client(Delegate[AsyncClient]):
             Waits and watches have a second limit of the same size.
         retry: The retry policy.
         user_agent: Prefix of the ``User-Agent`` header.
-        default_headers: Additional headers of each request, such as those that a gateway asks for.
         session: A function or coroutine function that returns an ``aiohttp.ClientSession``. It is called in
             the client's event loop at first use, and again for waits; the client closes the sessions.
             They determine the connector, proxy, CA and tracing. If an order (POST) is sent on a pooled
@@ -63,7 +62,7 @@ class Client(Delegate[AsyncClient]):
 
     Raises:
         ConfigError: There is no key, or a key, URL, file or variable cannot be used.
-        ValueError: A number is out of range, or a header or ``user_agent`` cannot be sent.
+        ValueError: A number is out of range, or ``user_agent`` cannot be sent.
         TypeError: An argument has the wrong type.
     """
 
@@ -82,7 +81,6 @@ class Client(Delegate[AsyncClient]):
         max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
         retry: RetryPolicy = RetryPolicy(),
         user_agent: str | None = None,
-        default_headers: Mapping[str, str] | None = None,
         session: Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]] | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
@@ -103,7 +101,6 @@ class Client(Delegate[AsyncClient]):
             max_concurrency=max_concurrency,
             retry=retry,
             user_agent=user_agent,
-            default_headers=default_headers,
             session=session,
             on_event=on_event,
         )
@@ -140,9 +137,8 @@ class Client(Delegate[AsyncClient]):
         timeout: float | None = None,
         deadline: float | None = None,
         retry: RetryPolicy | None = None,
-        headers: Mapping[str, str] | None = None,
     ) -> Self:
-        """Return a view of this client with the same connections and other timeouts, retries or headers.
+        """Return a view of this client with the same connections and other timeouts or retries.
 
         ``None`` leaves an option as it is. Closing a view closes nothing; closing the client ends its views.
 
@@ -150,10 +146,9 @@ class Client(Delegate[AsyncClient]):
             timeout: Seconds for one attempt.
             deadline: Seconds for one call with all its retries.
             retry: The retry policy.
-            headers: Additional headers of each request; they replace those of the same names.
         """
         view = object.__new__(type(self))
-        changed = self._async.with_options(timeout=timeout, deadline=deadline, retry=retry, headers=headers)
+        changed = self._async.with_options(timeout=timeout, deadline=deadline, retry=retry)
         view._assemble(changed, self._portal, is_owner=False)
         return view
 

@@ -134,7 +134,6 @@ RIGHT: Final[dict[str, str]] = {
     "ssh_command": f"{_TEXT} text surrogate",
     "api_key": "id long path",
     "team_id": "none id long path",
-    **dict.fromkeys(("default_headers", "headers"), "none mapping"),
     "params": "none nothing mapping numbers nan",
     "json": f"none flag zero count many fraction large huge negative empty blank {_TEXT} text lists {_JSON}",
     # Of what they take there is nothing here, but for the default.
@@ -195,8 +194,6 @@ NEEDED: dict[str, Any] = {
 }
 """What is right where a parameter has no default."""
 SHOWN_BY_PART = {
-    "default_headers",
-    "headers",
     *("pod_ids", "params", "json", "regions", "public_key", "check"),
     *("disks", "exclude_providers", "spec", "ssh_options", "gpu_type", "kind", "name", "status"),
 }

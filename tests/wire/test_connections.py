@@ -174,21 +174,6 @@ async def test_a_user_agent_stands_before_ours() -> None:
     )
 
 
-async def test_headers_of_the_client_and_of_a_view() -> None:
-    """Those of a view replace those of the client; none can replace what the client sets, or is shown."""
-    headers = {"X-Gateway": "s3cr3t", "X-Tenant": "a"}
-    async with Server([OK, OK]) as server, make_client(server.url, default_headers=headers) as client:
-        await client.request("GET", PATH)
-        await client.with_options(headers={"x-tenant": "b"}).request("GET", PATH)
-        assert "s3cr3t" not in repr(client._executor.settings)
-    sent = [(request.headers["x-gateway"], request.headers["x-tenant"]) for request in server.requests]
-    assert sent == [("s3cr3t", "a"), ("s3cr3t", "b")]
-    for bad in ({"Authorization": "x"}, {"a b": "x"}, {"x": "s3cr3t\n"}, {"x": "é"}):
-        with pytest.raises(ValueError, match="default_headers") as refused:
-            primepods.AsyncClient("key", default_headers=bad)
-        assert "s3cr3t" not in str(refused.value)
-
-
 async def test_a_timeout_that_is_not_ours_is_not_called_ours() -> None:
     """A `TimeoutError` from below, such as a middleware's own, says nothing about our limits."""
 
