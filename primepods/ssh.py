@@ -62,9 +62,6 @@ class SSHTarget(ToDict):
         ValueError: The user, host or port is not valid.
     """
 
-    _DERIVED = (("command", str),)
-    """The key that :meth:`to_dict` adds, and its type, for the JSON schema."""
-
     user: str = attrs.field(validator=_check_user)
     """Login name; ``root`` if the API gives none."""
     host: str = attrs.field(validator=_check_host)

@@ -22,24 +22,12 @@ class ToDict:
         Fields that may not be shown are left out, such as passwords and ``extra``. Some properties are added,
         such as ``is_ready`` and ``ssh`` of a pod, or ``price_hr`` of an offer.
         """
-        names = (*shown_fields(type(self)), *derived_types(type(self)))
+        names = (*shown_fields(type(self)), *getattr(self, "_DERIVED", ()))
         return {name: to_plain(getattr(self, name)) for name in names}
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        """Describe the keys and types of :meth:`to_dict` to pydantic and FastAPI."""
-        from .json_schema import core_schema_of  # noqa: PLC0415 - only pydantic calls this
-
-        return core_schema_of(cls, source, handler)
-
-
-def derived_types(kind: Any) -> dict[str, Any]:
-    """Return the names and types of the properties that :meth:`ToDict.to_dict` adds, from ``_DERIVED``."""
-    return dict(getattr(kind, "_DERIVED", ()))
 
 
 def shown_fields(kind: Any) -> tuple[str, ...]:
-    """Return the names of the fields of ``kind`` that its ``repr``, JSON, schemas and tables show.
+    """Return the names of the fields of ``kind`` that its ``repr``, JSON and tables show.
 
     A field that is declared with ``repr=False`` or a redacting ``repr`` is in none of them.
     """
@@ -58,8 +46,7 @@ def summary_fields(kind: Any) -> tuple[str, ...]:
 def to_plain(value: Any) -> Any:
     """Convert models, enums, times, errors and containers to what ``json`` can write.
 
-    NaN and infinity become ``None``. A value of any other type becomes its text. The schemas of
-    :mod:`.json_schema` say the same of the types.
+    NaN and infinity become ``None``. A value of any other type becomes its text.
     """
     if isinstance(value, ToDict):
         return value.to_dict()

@@ -66,8 +66,8 @@ class Endpoint(ToDict):
 class Machine(Model, PodReference):
     """Common fields and properties of a pod and its status row."""
 
-    _DERIVED = (("is_ready", bool), ("failure", str | None), ("ssh", SSHTarget | None))
-    """Keys that :meth:`to_dict` adds, and their types."""
+    _DERIVED = ("is_ready", "failure", "ssh")
+    """Properties that :meth:`to_dict` adds."""
 
     status: PodState | None = None
     """The pod's state."""

@@ -80,8 +80,8 @@ class Prices(Model):
 class Offer(Model):
     """A machine, or a cluster of machines, that can be rented."""
 
-    _DERIVED = (("price_hr", float | None), ("is_available", bool))
-    """Keys that :meth:`to_dict` adds, and their types."""
+    _DERIVED = ("price_hr", "is_available")
+    """Properties that :meth:`to_dict` adds."""
     _SUMMARY_FIELDS = (
         "cloud_id",
         "gpu_count",
@@ -210,7 +210,7 @@ class GpuPrices(Model):
 class DiskOffer(Model):
     """Offer of a disk that can be attached to pods."""
 
-    _DERIVED = (("is_available", bool),)
+    _DERIVED = ("is_available",)
     _SUMMARY_FIELDS = ("cloud_id", "provider", "country", "stock_status", "is_multinode")
 
     provider: str
