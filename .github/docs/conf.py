@@ -54,5 +54,7 @@ nitpick_ignore = [
     ("py:class", "primepods._utils.pod_reference.PodReference"),
     ("py:class", "primepods.emulator._api.http.Request"),
     ("py:class", "primepods.notebook._live.WaitOptions"),
+    ("py:class", "primepods.resources.availability.OfferCriteria"),
+    ("py:class", "primepods.resources.availability.OfferFilters"),
     ("py:class", "primepods.specs.PodChanges"),
 ]

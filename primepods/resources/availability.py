@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypedDict, TypeVar, Unpack
 
 from .._decoding.offers import decode_gpu_summary
 from .._http.executor import RequestExecutor
@@ -38,6 +38,28 @@ _INTERVAL: Final = 10.0
 """Mean seconds between two polls for an offer."""
 
 
+class OfferFilters(TypedDict, total=False):
+    """Keyword arguments of ``availability.gpus`` and ``availability.multi_node``: filters of the API."""
+
+    gpu_type: str | None
+    gpu_count: int | None
+    regions: Iterable[str] | None
+    socket: str | None
+    security: str | None
+    data_center_id: str | None
+    cloud_id: str | None
+    disks: Iterable[str] | None
+
+
+class OfferCriteria(OfferFilters, total=False):
+    """Keyword arguments of ``availability.find`` and ``availability.cheapest``."""
+
+    max_price: float | None
+    spot: bool
+    provider: str | None
+    exclude_providers: Iterable[str]
+
+
 class AsyncAvailability:
     """``client.availability``: the offers of GPUs, clusters and disks. Its calls cost nothing.
 
@@ -47,19 +69,7 @@ class AsyncAvailability:
     def __init__(self, executor: RequestExecutor) -> None:
         self._executor = executor
 
-    def gpus(
-        self,
-        *,
-        gpu_type: str | None = None,
-        gpu_count: int | None = None,
-        regions: Iterable[str] | None = None,
-        socket: str | None = None,
-        security: str | None = None,
-        data_center_id: str | None = None,
-        cloud_id: str | None = None,
-        disks: Iterable[str] | None = None,
-        page_size: int = PAGE_SIZE,
-    ) -> AsyncPager[Offer]:
+    def gpus(self, *, page_size: int = PAGE_SIZE, **filters: Unpack[OfferFilters]) -> AsyncPager[Offer]:
         """Iterate over the offers of single machines: ``GET /api/v1/availability/gpus``.
 
         Sends nothing until iterated. An offer that moves to another page during the iteration may be missed,
@@ -77,31 +87,9 @@ class AsyncAvailability:
             disks: Ids of disks; only offers to which they can be attached.
             page_size: Offers per request, from 1 to 100.
         """
-        filters = _filters(
-            gpu_type=gpu_type,
-            gpu_count=gpu_count,
-            regions=regions,
-            socket=socket,
-            security=security,
-            data_center_id=data_center_id,
-            cloud_id=cloud_id,
-            disks=disks,
-        )
-        return self._offers("gpus", filters, page_size)
+        return self._offers("gpus", _filters(**filters), page_size)
 
-    def multi_node(
-        self,
-        *,
-        gpu_type: str | None = None,
-        gpu_count: int | None = None,
-        regions: Iterable[str] | None = None,
-        socket: str | None = None,
-        security: str | None = None,
-        data_center_id: str | None = None,
-        cloud_id: str | None = None,
-        disks: Iterable[str] | None = None,
-        page_size: int = PAGE_SIZE,
-    ) -> AsyncPager[Offer]:
+    def multi_node(self, *, page_size: int = PAGE_SIZE, **filters: Unpack[OfferFilters]) -> AsyncPager[Offer]:
         """Iterate over the offers of clusters: ``GET /api/v1/availability/multi-node``. See :meth:`gpus`.
 
         Args:
@@ -115,17 +103,7 @@ class AsyncAvailability:
             disks: Ids of disks; only offers to which they can be attached.
             page_size: Offers per request, from 1 to 100.
         """
-        filters = _filters(
-            gpu_type=gpu_type,
-            gpu_count=gpu_count,
-            regions=regions,
-            socket=socket,
-            security=security,
-            data_center_id=data_center_id,
-            cloud_id=cloud_id,
-            disks=disks,
-        )
-        return self._offers("multi-node", filters, page_size)
+        return self._offers("multi-node", _filters(**filters), page_size)
 
     def disks(
         self,
@@ -150,21 +128,10 @@ class AsyncAvailability:
     async def find(
         self,
         *,
-        gpu_type: str | None = None,
-        gpu_count: int | None = 1,
-        max_price: float | None = None,
-        spot: bool = False,
-        provider: str | None = None,
-        exclude_providers: Iterable[str] = (),
-        regions: Iterable[str] | None = None,
-        socket: str | None = None,
-        security: str | None = None,
-        data_center_id: str | None = None,
-        cloud_id: str | None = None,
-        disks: Iterable[str] | None = None,
         unavailable: bool = False,
         limit: int | None = None,
         wait: float | None = None,
+        **criteria: Unpack[OfferCriteria],
     ) -> list[Offer]:
         """Return the offers of machines and clusters that fit, cheapest first.
 
@@ -177,7 +144,7 @@ class AsyncAvailability:
             gpu_type: A common name (``"H100"``, ``"RTX 4090"``, ``"A100 80GB"``, in any case), the API's name
                 (``"H100_80GB"``), or a pattern (``"H*"``). By default any GPU; ``"CPU_NODE"`` for machines
                 without GPUs.
-            gpu_count: Total number of GPUs, over all nodes; ``None`` for any number.
+            gpu_count: Total number of GPUs, over all nodes; 1 by default, ``None`` for any number.
             max_price: The highest price per hour.
             spot: Whether to include spot machines, which the provider may terminate at any time.
             provider: Only offers of this provider, such as ``hyperstack``.
@@ -200,48 +167,18 @@ class AsyncAvailability:
         Raises:
             ValueError: The API lists no such GPU (the message suggests names), or an argument is invalid.
         """
-        search = _make_search(
-            gpu_type=gpu_type,
-            gpu_count=gpu_count,
-            max_price=max_price,
-            spot=spot,
-            provider=provider,
-            exclude_providers=exclude_providers,
-            regions=regions,
-            socket=socket,
-            security=security,
-            data_center_id=data_center_id,
-            cloud_id=cloud_id,
-            disks=disks,
-            unavailable=unavailable,
-        )
+        search = _make_search(unavailable=unavailable, **criteria)
         if limit is not None:
             check_count("limit", limit, minimum=1)
         return search.select(await self._poll_until_found(search, wait))[:limit]
 
     @as_operation("availability.cheapest")
-    async def cheapest(
-        self,
-        *,
-        gpu_type: str | None = None,
-        gpu_count: int | None = 1,
-        max_price: float | None = None,
-        spot: bool = False,
-        provider: str | None = None,
-        exclude_providers: Iterable[str] = (),
-        regions: Iterable[str] | None = None,
-        socket: str | None = None,
-        security: str | None = None,
-        data_center_id: str | None = None,
-        cloud_id: str | None = None,
-        disks: Iterable[str] | None = None,
-        wait: float | None = None,
-    ) -> Offer:
+    async def cheapest(self, *, wait: float | None = None, **criteria: Unpack[OfferCriteria]) -> Offer:
         """Return the cheapest offer that fits and can be rented now: the first of :meth:`find`.
 
         Args:
             gpu_type: GPU, such as ``"H100"``; see :meth:`find`.
-            gpu_count: Total number of GPUs, over all nodes; ``None`` for any number.
+            gpu_count: Total number of GPUs, over all nodes; 1 by default, ``None`` for any number.
             max_price: The highest price per hour.
             spot: Whether to include spot machines, which the provider may terminate at any time.
             provider: Only offers of this provider, such as ``hyperstack``.
@@ -258,20 +195,7 @@ class AsyncAvailability:
             SoldOutError: No offer fits; the message names the criteria and the alternatives.
             ValueError: The API lists no such GPU (the message suggests names), or an argument is invalid.
         """
-        search = _make_search(
-            gpu_type=gpu_type,
-            gpu_count=gpu_count,
-            max_price=max_price,
-            spot=spot,
-            provider=provider,
-            exclude_providers=exclude_providers,
-            regions=regions,
-            socket=socket,
-            security=security,
-            data_center_id=data_center_id,
-            cloud_id=cloud_id,
-            disks=disks,
-        )
+        search = _make_search(**criteria)
         offers = await self._poll_until_found(search, wait)
         matches = search.select(offers)
         if matches:
@@ -375,12 +299,12 @@ class AsyncAvailability:
 
 def _make_search(
     *,
-    gpu_type: str | None,
-    gpu_count: int | None,
-    max_price: float | None,
-    spot: bool,
-    provider: str | None,
-    exclude_providers: Iterable[str],
+    gpu_type: str | None = None,
+    gpu_count: int | None = 1,
+    max_price: float | None = None,
+    spot: bool = False,
+    provider: str | None = None,
+    exclude_providers: Iterable[str] = (),
     unavailable: bool = False,
     **filters: Any,
 ) -> OfferSearch:
@@ -404,8 +328,19 @@ def _filters(
     regions: Iterable[str] | None = None,
     disks: Iterable[str] | None = None,
     gpu_count: int | None = None,
-    **texts: str | None,
+    gpu_type: str | None = None,
+    socket: str | None = None,
+    security: str | None = None,
+    data_center_id: str | None = None,
+    cloud_id: str | None = None,
 ) -> dict[str, Any]:
+    texts = {
+        "gpu_type": gpu_type,
+        "socket": socket,
+        "security": security,
+        "data_center_id": data_center_id,
+        "cloud_id": cloud_id,
+    }
     filters: dict[str, Any] = {
         name: check_text(name, value) for name, value in texts.items() if value is not None
     }

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import math
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
 from operator import attrgetter
@@ -25,6 +25,7 @@ from primepods import (
     RetryPolicy,
 )
 from primepods.emulator import Emulator
+from primepods.resources.availability import OfferCriteria, OfferFilters
 
 KEY = "pit_key_of_these_tests_0123456789"
 REFUSALS = (TypeError, ValueError, primepods.ConfigError)
@@ -148,17 +149,24 @@ RIGHT: Final[dict[str, str]] = {
 """The groups that are right for a parameter, by its name, or by that of its method and its own."""
 
 
+KEYWORDS: Final[dict[str, Iterable[str]]] = {
+    "Unpack[LeaseArguments]": (),  # those of `pods.lease`
+    "Unpack[OfferFilters]": OfferFilters.__annotations__,
+    "Unpack[OfferCriteria]": OfferCriteria.__annotations__,
+}
+"""The parameters that a dict stands for."""
+
+
+def names(method: Callable[..., Any]) -> list[str]:
+    """The parameters of a method, but for `self`."""
+    _, *found = inspect.signature(method).parameters.values()
+    return [name for each in found for name in KEYWORDS.get(each.annotation, [each.name])]
+
+
 def parameters(kind: type, prefix: str = "") -> list[tuple[str, str]]:
     """The public methods of a class, each with each of its parameters."""
     members = {name: member for name, member in vars(kind).items() if name[0] != "_" and callable(member)}
-    found = {
-        name: [
-            each.name
-            for each in inspect.signature(member).parameters.values()
-            if each.kind != each.VAR_KEYWORD
-        ][1:]
-        for name, member in members.items()
-    }
+    found = {name: names(member) for name, member in members.items()}
     return [(f"{prefix}{method}", name) for method, names in found.items() for name in names]
 
 
@@ -287,4 +295,15 @@ def test_one_bad_id_among_many_is_named(method: str, emulator: Emulator) -> None
     error = refused(lambda: getattr(client.pods, method)(["a", "b", "c d"]))
     assert "pod_ids[2]" in str(error)
     assert "'c d'" in str(error)
+    assert not emulator.requests
+
+
+@pytest.mark.parametrize("method", ["gpus", "multi_node", "find", "cheapest"])
+def test_a_mistyped_criterion_is_refused(method: str, emulator: Emulator) -> None:
+    """Not sent as a filter, which a server might ignore."""
+    with Client(KEY, base_url=emulator.url) as client:
+        for side in (client, AsyncClient(KEY, base_url=emulator.url)):
+            error = refused(partial(getattr(side.availability, method), max_pric=2))
+            assert isinstance(error, TypeError)
+            assert "max_pric" in str(error)
     assert not emulator.requests

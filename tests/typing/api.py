@@ -117,6 +117,7 @@ async def listings(client: AsyncClient) -> None:
     async with client.pods.history(kind={"instance"}) as history:
         assert_type(history, AsyncPager[HistoryRecord])
         assert_type([page async for page in history.pages()], list[Page[HistoryRecord]])
+    assert_type(await client.availability.find(gpu_type="H100", limit=3), list[Offer])
     gpus = client.availability.gpus(regions=("canada",))
     assert_type(await gpus.collect(), tuple[list[Offer], PrimePodsError | None])
     assert_type(await gpus.find(lambda offer: offer.gpu_count > 1), tuple[list[Offer], ProtocolError | None])
@@ -226,6 +227,10 @@ async def misuse(client: AsyncClient) -> None:
     """What the checkers must refuse: an `ignore` that is not needed is an error, too."""
     await client.pods.page(0, 10)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await client.pods.history_page(sort_by="name")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.availability.gpus(gpu_count="8")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.availability.multi_node(max_price=2.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await client.availability.find(max_pric=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await client.availability.cheapest(spot="no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await client.pods.get(17)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await client.pods.delete("id", True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # noqa: FBT003 - wrong on purpose
 
@@ -234,6 +239,9 @@ def blocking_misuse(client: Client, session: aiohttp.ClientSession) -> None:
     """The same on the blocking side, and what only that refuses."""
     client.pods.page(0, 10)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.pods.history(sort_by="name")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.availability.gpus(gpu_count="8")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.availability.find(max_pric=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.availability.cheapest(spot="no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.pods.get(17)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.pods.wait(["id"], until=print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.pods.wait(["id"], on_change=len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
