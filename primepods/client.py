@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -58,18 +57,16 @@ class AsyncClient:
             limit of the same size, shared by all clients of an event loop with equal settings.
         retry: The retry policy.
         user_agent: Prefix of the ``User-Agent`` header.
-        session: Your own ``aiohttp.ClientSession``, which the client does not close, or a function or
-            coroutine function that returns one. The function is called in the client's event loop at first
-            use, and again for waits; the client closes these sessions. The session decides on connector,
-            proxy, CA and tracing. If an order (POST) is sent on a pooled connection that the server has just
-            closed, the client has to search for the pod: ``force_close=True`` of the connector prevents that.
-            Requests that your middlewares repeat are not counted as attempts.
+        session: Your own ``aiohttp.ClientSession``, which the client does not close. It decides on connector,
+            proxy, CA, tracing and additional headers. If an order (POST) is sent on a pooled connection that
+            the server has just closed, the client has to search for the pod: ``force_close=True`` of the
+            connector prevents that. Requests that your middlewares repeat are not counted as attempts.
         on_event: Function that is called with each :class:`~primepods.events.Event`, such as a request or the
             start of a lease. The module ``primepods.events`` says what it may do.
 
     Raises:
         ConfigError: There is no key, or a setting, file or session cannot be used.
-        ValueError: A number is out of range, or ``user_agent`` cannot be sent.
+        ValueError: A number is out of range, or a header or ``user_agent`` cannot be sent.
         TypeError: An argument has the wrong type.
     """
 
@@ -88,9 +85,7 @@ class AsyncClient:
         max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
         retry: RetryPolicy = RetryPolicy(),
         user_agent: str | None = None,
-        session: aiohttp.ClientSession
-        | Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]]
-        | None = None,
+        session: aiohttp.ClientSession | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
         # Hide the key first: a traceback of an error below may show the local variables of this frame.

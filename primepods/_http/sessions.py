@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, suppress
-from typing import Final, TypeAlias
+from typing import Final
 
 import aiohttp
 
@@ -23,17 +22,16 @@ _NO_KEEP_ALIVE: Final = 1e-9
 
 Not 0: aiohttp would then start no timer that closes idle connections.
 """
-SessionFactory: TypeAlias = Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]]
 
 
 class Sessions:
     """The sessions of a client in one event loop, with the rest of its state in that loop.
 
-    Without a session or function of the caller, there are up to two: one session reuses connections, the
+    Without a session of the caller, there are up to two: one session reuses connections, the
     other opens a connection for each request.
 
     Args:
-        given: A session of the caller (never closed here), or a function that makes one, or ``None``.
+        given: A session of the caller, which is never closed here, or ``None``.
         max_concurrency: Max requests in flight.
 
     Attributes:
@@ -43,62 +41,36 @@ class Sessions:
         closing: Set when the client is closed in this loop.
     """
 
-    def __init__(self, given: aiohttp.ClientSession | SessionFactory | None, max_concurrency: int) -> None:
+    def __init__(self, given: aiohttp.ClientSession | None, max_concurrency: int) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.slots: asyncio.Semaphore = asyncio.Semaphore(max_concurrency)
         self.timeouts: dict[Timeout, None] = {}
         self.closing: asyncio.Event = asyncio.Event()
-        self._given = given
-        self._opening = asyncio.Lock()
-        self._open_sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._open_sessions = {} if given is None else dict.fromkeys((False, True), given)
         """The open sessions by ``fresh``, the argument of :meth:`get`."""
         self._stack = AsyncExitStack()
         self._closer: AsyncGenerator[None, None] | None = None
-        self._closed = False
-        if isinstance(given, aiohttp.ClientSession):
-            self._open_sessions = dict.fromkeys((False, True), given)
 
     async def get(self, *, fresh: bool) -> aiohttp.ClientSession:
         """Return the session for a request.
 
         Args:
             fresh: Whether the request needs a new connection, which only the client's own sessions guarantee.
-
-        Raises:
-            TypeError: The caller's function did not return a session.
-            ConfigError: The caller's function returned a session that would replace the API key.
         """
-        if fresh in self._open_sessions:
-            return self._open_sessions[fresh]
-        async with self._opening:
-            if fresh in self._open_sessions:
-                return self._open_sessions[fresh]
+        if fresh not in self._open_sessions:
             if self._closer is None:
                 # An async generator, because `asyncio.run` closes unfinished ones before it closes the loop.
                 self._closer = _close_on_exit(self._stack)
                 await anext(self._closer)
-            if callable(self._given):
-                result = self._given()
-                session = await result if inspect.isawaitable(result) else result
-                try:
-                    check_session(session)
-                except ConfigError:
-                    await session.close()
-                    raise
-                self._open_sessions = dict.fromkeys((False, True), session)
-            else:
-                # Do not use `force_close`, with which aiohttp adds a header to each request.
-                keep_alive = _NO_KEEP_ALIVE if fresh else _KEEP_ALIVE
-                session = self._open_sessions[fresh] = aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=keep_alive),
-                    cookie_jar=aiohttp.DummyCookieJar(),
-                    trust_env=False,
-                )
-            self._stack.push_async_callback(session.close)
-            if self._closed:
-                # The client was closed meanwhile.
-                await self._stack.aclose()
-            return session
+            # Do not use `force_close`, with which aiohttp adds a header to each request.
+            keep_alive = _NO_KEEP_ALIVE if fresh else _KEEP_ALIVE
+            self._open_sessions[fresh] = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=keep_alive),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
+            self._stack.push_async_callback(self._open_sessions[fresh].close)
+        return self._open_sessions[fresh]
 
     async def let_next_send(self) -> None:
         """Let a caller that waits for the released slot send its request before this response is decoded."""
@@ -109,7 +81,6 @@ class Sessions:
 
     async def aclose(self) -> None:
         """Close the sessions, except a session of the caller."""
-        self._closed = True
         closer, self._closer = self._closer, None
         if closer is not None:
             await closer.aclose()
@@ -125,22 +96,19 @@ class Sessions:
             closing.close()
 
 
-def check_session(session: object) -> aiohttp.ClientSession:
-    """Return the session that the user's function has made, if requests can use it.
+def check_session(session: object) -> None:
+    """Check that requests can use the user's session.
 
     Raises:
         TypeError: It is not an aiohttp session.
         ConfigError: It has an ``auth``, which would replace the API key.
     """
     if not isinstance(session, aiohttp.ClientSession):
-        raise TypeError(
-            f"The function given as session must return an aiohttp.ClientSession, not {quote(session)}"
-        )
+        raise TypeError(f"session must be an aiohttp.ClientSession, got {quote(session)}")
     if session.auth is not None:
         raise ConfigError(
             "The session carries its own `auth`, which would replace the API key. Pass a session without it."
         )
-    return session
 
 
 def close_broken_connections(session: aiohttp.ClientSession, request: aiohttp.ClientRequest) -> bool:

@@ -18,7 +18,6 @@ from yarl import URL
 
 from .._utils.clock import ServerClock
 from .._utils.secret import Secret
-from .._utils.text import quote
 from .._version import __version__
 from ..config import Settings
 from ..errors import ClientClosedError
@@ -27,7 +26,7 @@ from .failure import CONNECT_TIMEOUT, BodyTooLargeError, FailedAttempt, LostConn
 from .pace import Pace, shared_pace
 from .request import Request
 from .response import Response
-from .sessions import SessionFactory, Sessions, check_session, close_broken_connections
+from .sessions import Sessions, check_session, close_broken_connections
 
 _Handler: TypeAlias = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
 # `Transport.send` limits the whole attempt, on the client's clock; aiohttp limits only connecting.
@@ -41,16 +40,12 @@ class Transport:
 
     Args:
         settings: The client's settings.
-        session: A session of the caller, or a function (sync or async) that makes one, or ``None``. The
-            client closes only sessions that it made or got from the function.
+        session: A session of the caller, which the client does not close, or ``None``.
     """
 
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession | SessionFactory | None) -> None:
-        if isinstance(session, aiohttp.ClientSession):
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession | None) -> None:
+        if session is not None:
             check_session(session)
-        elif session is not None and not callable(session):
-            expected = "an aiohttp.ClientSession or a function that makes one"
-            raise TypeError(f"session must be {expected}, got {quote(session)}")
         self.closed: bool = False
         self.given_session = session
         self.budget: RetryBudget = RetryBudget(settings.clock)
@@ -59,7 +54,6 @@ class Transport:
         # Ids of pods and disks ordered under names that users chose; a list may not show them yet.
         self.ordered_ids: deque[str] = deque(maxlen=1_000)
         self._settings = settings
-        self._user_session = session if isinstance(session, aiohttp.ClientSession) else None
         self._sessions: Sessions | None = None
         self._pid = os.getpid()
         self._parent_sessions: object = None
@@ -198,7 +192,7 @@ class Transport:
 
     @property
     def _is_closed(self) -> bool:
-        return self.closed or (self._user_session is not None and self._user_session.closed)
+        return self.closed or (self.given_session is not None and self.given_session.closed)
 
     def check(self) -> Sessions:
         """Return the sessions of the running loop, which are created at the first use.
@@ -221,10 +215,10 @@ class Transport:
                 "This client is in use by another event loop. Make one client per loop, or close this one "
                 "and make a new one."
             )
-        if getattr(self._user_session, "_loop", loop) is not loop:
+        if getattr(self.given_session, "_loop", loop) is not loop:
             raise ClientClosedError(
                 "The aiohttp session that this client was given belongs to another event loop. Pass one that "
-                "was made in this loop, or a function that makes one."
+                "was made in this loop."
             )
         self._sessions = Sessions(self.given_session, self._settings.max_concurrency)
         return self._sessions

@@ -13,8 +13,7 @@ has no file. If the context is an argument, the variables above are ignored. Oth
 environment have both the key and the base URL, no file of `prime` is read. A key from a file is only sent to
 the host to which the file assigns it.
 
-The limit on the price per hour of all pods is in ``PRIMEPODS_MAX_HOURLY``, or in ``max_hourly`` of
-``[limits]`` in ``~/.primepods/settings.toml``.
+The limit on the price per hour of all pods is in ``PRIMEPODS_MAX_HOURLY``.
 """
 
 from __future__ import annotations

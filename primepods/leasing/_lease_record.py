@@ -18,7 +18,6 @@ from .._utils.unique_names import UniqueName, is_unique
 from ..config import Settings, this_host
 
 _VERSION: Final = 3
-_READABLE_VERSIONS: Final = (2, 3)
 _MAX_TEXT: Final = 1_000
 
 
@@ -129,10 +128,8 @@ def parse_record(text: bytes) -> LeaseRecord:
     """
     try:
         data = _last_object(text)
-        version = data["version"]
-        if version not in _READABLE_VERSIONS:
-            readable = " and ".join(map(str, _READABLE_VERSIONS))
-            raise ValueError(f"it has version {version!r}, and this primepods reads {readable}")
+        if data["version"] != _VERSION:
+            raise ValueError(f"it has version {data['version']!r}, and this primepods reads {_VERSION}")
         names = {field.name for field in attrs.fields(LeaseRecord)} & data.keys()
         fields: dict[str, Any] = {name: data[name] for name in names}
         fields["ordered_at"] = datetime.fromisoformat(fields["ordered_at"]).astimezone(UTC)
@@ -142,7 +139,7 @@ def parse_record(text: bytes) -> LeaseRecord:
 
 
 def _last_object(text: bytes) -> Any:
-    for part in (text, *reversed(text.split(b"\n"))):
+    for part in reversed(text.split(b"\n")):
         try:
             return json.loads(part)
         except ValueError:

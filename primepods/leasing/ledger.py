@@ -8,7 +8,6 @@ A forked child closes its copies of open files: they would keep the locks after 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import sys
 import threading
@@ -31,8 +30,6 @@ log: Final = logging.getLogger("primepods")
 _SUFFIX: Final = ".json"
 _DRAFT: Final = ".draft"
 _MAX_SIZE: Final = 65_536
-# Seconds; writing a draft takes milliseconds, so the process of an older draft has died.
-_MAX_DRAFT_AGE: Final = 24 * 3600.0
 
 
 class LeaseFile:
@@ -217,7 +214,7 @@ class Ledger:
     unreadable: dict[Path, str]
 
 
-def read_ledger(folder: Path, now: float = -math.inf) -> Ledger:
+def read_ledger(folder: Path) -> Ledger:
     """Read all lease files, and remove drafts that are older than a day: nothing was ordered for a draft.
 
     Args:
@@ -229,7 +226,7 @@ def read_ledger(folder: Path, now: float = -math.inf) -> Ledger:
     """
     ledger = Ledger({}, {})
     try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix in {_SUFFIX, _DRAFT})
+        paths = sorted(path for path in folder.iterdir() if path.suffix == _SUFFIX)
     except FileNotFoundError:
         return ledger
     except OSError as exc:
@@ -238,11 +235,6 @@ def read_ledger(folder: Path, now: float = -math.inf) -> Ledger:
             "readable, or set PRIMEPODS_STATE_DIR to the folder that was used."
         ) from None
     for path in paths:
-        if path.suffix == _DRAFT:
-            with suppress(OSError):
-                if now - path.stat().st_mtime > _MAX_DRAFT_AGE:
-                    path.unlink()
-            continue
         try:
             ledger.records[path] = parse_record(read_path(path, _MAX_SIZE))
         except FileNotFoundError:

@@ -44,9 +44,6 @@ _CLOCK_TOLERANCE: Final = 60.0
 # time to every response.
 _MAX_DIFFERENCE: Final = 4 * 3600.0
 _MAX_READINGS: Final = 3
-# Seconds until an unconfirmed time is read again for a pod with an expiry: one of several proxies may be
-# wrong (imagined).
-_READ_AGAIN_AFTER: Final = 5.0
 
 
 @attrs.frozen
@@ -317,9 +314,5 @@ async def expiry_after(hours: float | None, pods: PodsAPI, server_clock: ServerC
         return None
     check_amount("max_hours", hours, "number of hours")
     consequence = "nothing is ordered, because its expiry would be unknown"
-    try:
-        now = await confirmed_time(pods, server_clock, consequence)
-    except ProtocolError:
-        await server_clock.clock.sleep(_READ_AGAIN_AFTER)
-        now = await confirmed_time(pods, server_clock, consequence)
+    now = await confirmed_time(pods, server_clock, consequence)
     return now + 3600 * hours

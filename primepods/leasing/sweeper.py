@@ -153,7 +153,7 @@ class Sweeper:
             ConfigError: The folder cannot be read; not raised by a sweep of expired pods.
         """
         try:
-            ledger = read_ledger(lease_folder(), self.client.settings.clock.wall())
+            ledger = read_ledger(lease_folder())
         except (ConfigError, OSError):
             if not self.expired:
                 raise

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import re
-import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Generator, Iterable
@@ -295,10 +294,6 @@ def _replace(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            owner = (path if path.exists() else path.parent).stat().st_uid
-            if sys.platform != "win32" and owner != os.geteuid():
-                # Under sudo with the user's HOME: keep the owner, since ssh fails if it cannot read the file.
-                os.fchown(file.fileno(), owner, -1)
         draft.chmod(mode)
         draft.replace(path)
     except OSError as exc:

@@ -123,8 +123,7 @@ class HourlyLimit:
             problem = (
                 f"your pods, and the orders of the last minutes at their `max_price`, cost {money(running)} "
                 f"an hour, and a pod for {money(spec.max_price)} could exceed {shown_limit}. Delete "
-                "pods that are not needed, or raise PRIMEPODS_MAX_HOURLY, or max_hourly in "
-                "~/.primepods/settings.toml."
+                "pods that are not needed, or raise PRIMEPODS_MAX_HOURLY."
             )
         raise BudgetExceededError(
             f"The pod was not ordered: {problem}",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Concatenate, Final, NoReturn, ParamSpec, Self, TypeVar
 
 from .._utils.secret import Secret
-from .._utils.text import blocking_repr, quote
+from .._utils.text import blocking_repr
 from ..client import AsyncClient
 from ..config import DEFAULT_DEADLINE, DEFAULT_MAX_CONCURRENCY, DEFAULT_TIMEOUT
 from ..retry import RetryPolicy
@@ -17,8 +17,6 @@ from ._portal import Portal
 from ._resources import AccountInfo, Availability, Disks, Pods, SSHKeys
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from ..events import OnEvent
 
 P = ParamSpec("P")
@@ -50,19 +48,13 @@ class Client(Delegate[AsyncClient]):
             Waits and watches have a second limit of the same size.
         retry: The retry policy.
         user_agent: Prefix of the ``User-Agent`` header.
-        session: A function or coroutine function that returns an ``aiohttp.ClientSession``. It is called in
-            the client's event loop at first use, and again for waits; the client closes the sessions.
-            They determine the connector, proxy, CA and tracing. If an order (POST) is sent on a pooled
-            connection that the server has just closed, the client has to search for the pod:
-            ``force_close=True`` of the connector prevents that. Requests that your middlewares repeat are not
-            counted as attempts.
         on_event: Callback for each :class:`~primepods.events.Event`: requests, retries, waits, leases,
             deletions. A plain function that is called in the client's thread. It must be quick, and must not
             call the client. Its exceptions do not reach the caller; the first one is logged.
 
     Raises:
         ConfigError: There is no key, or a key, URL, file or variable cannot be used.
-        ValueError: A number is out of range, or ``user_agent`` cannot be sent.
+        ValueError: A number is out of range, or a header or ``user_agent`` cannot be sent.
         TypeError: An argument has the wrong type.
     """
 
@@ -81,16 +73,10 @@ class Client(Delegate[AsyncClient]):
         max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
         retry: RetryPolicy = RetryPolicy(),
         user_agent: str | None = None,
-        session: Callable[[], aiohttp.ClientSession | Awaitable[aiohttp.ClientSession]] | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
         # Hide the key first, as AsyncClient does.
         api_key = Secret(api_key) if isinstance(api_key, str) else api_key
-        if session is not None and not callable(session):
-            raise TypeError(
-                "session of the blocking client must be a function that makes an aiohttp.ClientSession in "
-                f"its event loop, such as `lambda: aiohttp.ClientSession(...)`; got {quote(session)}"
-            )
         client = AsyncClient(
             api_key,
             base_url=base_url,
@@ -101,7 +87,6 @@ class Client(Delegate[AsyncClient]):
             max_concurrency=max_concurrency,
             retry=retry,
             user_agent=user_agent,
-            session=session,
             on_event=on_event,
         )
         self._assemble(client, Portal(client.aclose), is_owner=True)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager
 from functools import partial
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
 from .._utils.arguments import check_callable
 from .._utils.iterators import ClosableIterator
 from ..errors import PrimePodsError
-from ..leasing.pool import AsyncPool, PoolProgress, PoolResult
+from ..leasing.pool import AsyncPool, PoolResult
 from ..leasing.supervisor import LeaseSupervisor
 from ._delegate import like
 from ._iterators import Streams
@@ -73,8 +71,6 @@ class Pool:
             check_callable("setup", setup)
             self._supervisor.setup = partial(_call_on_pod, portal, setup)
         self._streams = Streams(portal)
-        self._reports: SimpleQueue[PoolProgress | None] = SimpleQueue()
-        self._reporter: threading.Thread | None = None
 
     @property
     def pods(self) -> int:
@@ -87,16 +83,6 @@ class Pool:
 
     def __enter__(self) -> Self:
         self._supervisor.begin()
-        if (on_progress := self._supervisor.on_progress) is not None:
-            # A thread, so that a slow callback delays neither the client's loop nor the work.
-            self._supervisor.on_progress = self._reports.put
-
-            def report() -> None:
-                for progress in iter(self._reports.get, None):
-                    on_progress(progress)
-
-            self._reporter = threading.Thread(target=report, name="primepods-progress", daemon=True)
-            self._reporter.start()
         return self
 
     def __exit__(
@@ -111,12 +97,7 @@ class Pool:
                 raise
             except BaseException as again:  # noqa: BLE001 - Ctrl-C, or the exception of a signal handler
                 interrupted = again
-        try:
-            self._supervisor.report(interrupted or exc)
-        finally:
-            if self._reporter is not None:
-                self._reports.put(None)
-                self._reporter.join()
+        self._supervisor.report(interrupted or exc)
         if interrupted is not None:
             raise interrupted
 

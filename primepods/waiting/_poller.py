@@ -195,7 +195,7 @@ def join(settings: Settings, session: Any, make_transport: Callable[[], Transpor
     Args:
         settings: Clients with equal settings share a poller. ``deadline``, ``retry`` and ``on_event`` may
             differ: the poller does not use them.
-        session: The caller's aiohttp session, a function that makes one, or ``None``. Clients share a poller
+        session: The caller's aiohttp session, or ``None``. Clients share a poller
             only if this is the same object.
         make_transport: Makes the connections of a new poller.
     """

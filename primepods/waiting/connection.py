@@ -25,7 +25,7 @@ class PollerConnection:
 
     Args:
         settings: The settings of the client or the view.
-        session: The caller's aiohttp session, a function that makes one, or ``None``.
+        session: The caller's aiohttp session, or ``None``.
         parent: The connection of the client or view from which this view or the client of a lease's team was
             made; ``None`` for any other client.
 

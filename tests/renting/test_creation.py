@@ -14,7 +14,6 @@ import pytest
 
 import primepods
 from primepods import CreateUncertainError, RetryPolicy
-from primepods._utils.unique_names import expiry_of
 from primepods._utils.unique_names import unique_name as make_unique
 from primepods.leasing._lease_record import new_record
 from primepods.leasing.ledger import LeaseFile
@@ -636,25 +635,6 @@ async def test_no_pod_expires_by_an_unknown_time(skew: int) -> None:
             ):
                 await call
     assert api.orders == []
-
-
-async def test_an_unknown_time_is_read_again() -> None:
-    """One response in three has a wrong date: a lease waits, and orders under a name with its expiry."""
-    clock = ManualClock(auto=True)
-    api = Api(clock, skew=-26 * 3600.0, order=lambda _: reply({"detail": "no such offer"}, 400), makes=False)
-
-    async def mend() -> None:
-        await clock.sleep(3)
-        api._skew = 0.0
-
-    async with api.server, make_client(api.server.url, clock=clock) as client:
-        mending = asyncio.create_task(mend())
-        with pytest.raises(primepods.BadRequestError):
-            await client.pods.lease(spec(name="ci"), max_hours=2).__aenter__()
-        await mending
-    expiry = expiry_of(api.orders[0]["pod"]["name"])
-    assert expiry is not None
-    assert 7_140 <= expiry - api.now <= 7_260
 
 
 async def test_an_api_that_cannot_be_reached_is_said_as_that() -> None:

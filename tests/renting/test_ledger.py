@@ -1,7 +1,6 @@
 """The files of leases: locked while their process lives, whatever becomes of it, and never with the key."""
 
 import errno
-import json
 import os
 import shutil
 import signal
@@ -189,17 +188,6 @@ def test_a_removed_file_is_not_written(tmp_path: Path) -> None:
     file.write()
     file.update(pod_id="p1")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
-    """Version 2 wrote one indented object, and a flag that there is no more."""
-    file = LeaseFile.new(tmp_path, record()).write()
-    data = {**json.loads(file.path.read_text()), "version": 2, "pod_id": "p1", "is_refused": True}
-    file.path.write_text(json.dumps(data, indent=1))
-    assert [(found.name, found.pod_id) for _, found in lease_files(tmp_path)] == [(MINE, "p1")]
-    file.update(given_up=True)
-    assert [found.given_up for _, found in lease_files(tmp_path)] == [True]
-    file.close()
 
 
 def test_keys_are_told_apart_by_their_fingerprints() -> None:

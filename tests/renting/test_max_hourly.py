@@ -282,48 +282,6 @@ async def test_without_its_file_nothing_is_ordered(
         assert len(emulator.pods) == 1
 
 
-@pytest.mark.parametrize(
-    ("text", "limit"),
-    [
-        ("[limits]\nmax_hourly = 0", "0.00"),
-        ("[limits]\nmax_hourly = 2.5", "2.50"),
-        ("", None),
-        ('[limits]\nmax_hourly = "two"', ValueError),
-        ("[limits]\nmax_hourly = -1", ValueError),
-        ("[limits]\nmax_hourli = 1", ValueError),
-        ("max_hourly = 1", ValueError),
-        ("limits = 1", ValueError),
-        ("[limits", ValueError),
-        (Path("gone.toml"), ValueError),
-        (os.mkfifo, ValueError),
-    ],
-)
-async def test_the_limit_may_be_in_a_file(text: Any, limit: object, clean_environment: Path) -> None:
-    """What is wrong there is an error of each order: a mistyped limit is not none. Pods are still deleted."""
-    file = clean_environment / ".primepods" / "settings.toml"
-    file.parent.mkdir()
-    if isinstance(text, Path):
-        file.symlink_to(text)
-    elif callable(text):
-        text(file)
-    else:
-        file.write_text(text, encoding="utf-8")
-    async with Emulator(delete_seconds=0) as emulator:
-        pod_id = emulator.add_pod(price_hr=1.5)
-        async with make_client(emulator.url, api_key=emulator.api_key) as client:
-            order = client.pods.create(await _spec(client))
-            if limit is None:
-                await order
-            elif limit is ValueError:
-                with pytest.raises(primepods.ConfigError, match=r"settings\.toml"):
-                    await order
-                assert not emulator.requests.where(operation="create")
-                await client.pods.delete(pod_id)
-            else:
-                with pytest.raises(primepods.BudgetExceededError, match=rf"limit of \${limit}"):
-                    await order
-
-
 @pytest.mark.parametrize("value", ["", " ", "5_0", "\u0661\u0660", "nan", "1e400", "-1", "+5"])
 def test_a_limit_in_another_form_is_an_error(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     """Only digits, a point and an exponent are a limit; a blank variable is not "no limit"."""

@@ -336,22 +336,6 @@ async def test_a_second_pod_that_nobody_has_seen_stays(it: Stage) -> None:
     assert it.running() == [first, second]
 
 
-async def test_drafts_of_killed_processes_are_removed(it: Stage, folder: Path) -> None:
-    """A day later, when nobody can be writing them; nothing was ordered yet."""
-
-    def age(name: str, seconds: float) -> Path:
-        folder.mkdir(exist_ok=True)
-        draft = folder / f"{name}.draft"
-        draft.touch()
-        os.utime(draft, (it.clock.wall() - seconds,) * 2)
-        return draft
-
-    old = await asyncio.to_thread(age, "old", 100_000)
-    new = await asyncio.to_thread(age, "new", 10)
-    await it.client.pods.sweep()
-    assert (old.exists(), new.exists()) == (False, True)
-
-
 async def test_what_nothing_has_ever_shown_stays_in_its_file(it: Stage) -> None:
     """It is told, and each sweep looks for its name, in the list and in the history."""
     await asyncio.to_thread(left_by, it, given_up=True)

@@ -9,7 +9,6 @@ import aiohttp
 import attrs
 
 import primepods
-from primepods._http.sessions import SessionFactory
 from primepods._http.transport import Transport
 from primepods._utils.clock import Clock
 from tests.support.server import Answer, Script, Server
@@ -22,7 +21,7 @@ def make_client(
     url: str,
     *,
     clock: Clock | None = None,
-    session: aiohttp.ClientSession | SessionFactory | None = None,
+    session: aiohttp.ClientSession | None = None,
     api_key: str = KEY,
     **options: Any,
 ) -> primepods.AsyncClient:

@@ -15,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 import primepods.sync
@@ -458,37 +457,6 @@ def test_views_share_thread_and_connections_and_close_nothing(api: Api) -> None:
     for closed in (client, view):
         with pytest.raises(primepods.ClientClosedError):
             closed.pods.get("p0")
-
-
-def test_a_session_of_the_callers_making(api: Api) -> None:
-    """The function is called in the client's loop; what it made is used, and closed with the client."""
-    made: list[tuple[aiohttp.ClientSession, str]] = []
-
-    def session() -> aiohttp.ClientSession:
-        asyncio.get_running_loop()
-        headers = {"X-Tag": "mine"}
-        made.append((aiohttp.ClientSession(headers=headers), threading.current_thread().name))
-        return made[-1][0]
-
-    with client_of(api, session=session) as client:
-        assert not made
-        assert client.pods.get("p0").id == "p0"
-        assert client.pods.get("p1").id == "p1"
-    ((used, thread),) = made
-    assert used.closed
-    assert thread == "primepods"
-    assert {request.headers["x-tag"] for request in api.requests} == {"mine"}
-
-
-def test_a_session_itself_is_refused() -> None:
-    """It belongs to a loop of its maker's; the error says what to pass instead."""
-
-    async def refused() -> None:
-        async with aiohttp.ClientSession() as session:
-            with pytest.raises(TypeError, match=r"function that makes .* `lambda: aiohttp.ClientSession"):
-                Client("key", session=session)  # type: ignore[arg-type]  # wrong on purpose
-
-    asyncio.run(refused())
 
 
 def test_texts_name_the_blocking_classes(api: Api) -> None:

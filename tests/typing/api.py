@@ -76,11 +76,9 @@ class MyClient(Client):
 
 
 async def clients(session: aiohttp.ClientSession, mine: Mine, my_client: MyClient) -> None:
-    """Sessions and their makers; `Self` on both sides."""
+    """A session; `Self` on both sides."""
     AsyncClient(session=session, on_event=events)
-    AsyncClient(session=aiohttp.ClientSession)
-    AsyncClient(session=lambda: aiohttp.ClientSession(trust_env=True))
-    Client(session=aiohttp.ClientSession, on_event=events)
+    Client(on_event=events)
     async with mine as same:
         assert_type(same, Mine)
     with my_client as my_same:
@@ -245,7 +243,7 @@ def blocking_misuse(client: Client, session: aiohttp.ClientSession) -> None:
     client.pods.get(17)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.pods.wait(["id"], until=print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.pods.wait(["id"], on_change=len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    Client(session=session)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Client(session=session)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 def wrapped(client: Client, until: primepods.Until, on_change: primepods.OnChange) -> PodStatuses:

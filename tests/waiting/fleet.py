@@ -268,7 +268,7 @@ class Stage:
         *,
         path: str = "",
         api_key: str = KEY,
-        session: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None = None,
+        session: aiohttp.ClientSession | None = None,
         **options: Any,
     ) -> primepods.AsyncClient:
         """A new client of the API, under ``path`` of its server; closed at the end."""

@@ -6,11 +6,9 @@ import math
 import time
 import weakref
 from collections.abc import Awaitable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 import primepods
@@ -88,25 +86,18 @@ async def test_closing_a_client_ends_the_waits_of_its_views(stage: Stage, fleet:
 
 
 async def test_waits_one_after_another_share_a_connection(stage: Stage, fleet: Fleet) -> None:
-    """Six waits of a client and its views make one session and one connection, which end with the client."""
+    """Six waits of a client and its views make one connection, which ends with the client."""
     ids = fleet.add(6, "ready")
-    made: list[aiohttp.ClientSession] = []
-
-    def make() -> aiohttp.ClientSession:
-        made.append(aiohttp.ClientSession())
-        return made[-1]
-
-    client = stage.client(session=make)
+    client = stage.client()
     for number, pod_id in enumerate(ids):
         each = client.with_options(timeout=5.0 + number) if number % 2 else client
         wait = stage.start(each.pods.wait_ready(pod_id))
         await stage.advance(1)
         assert result(wait).is_ready
-    assert (stage.server.connections, len(made)) == (1, 1)
+    assert stage.server.connections == 1
     await client.aclose()
     await settle()
     assert stage.server.open == 0
-    assert made[0].closed
 
 
 async def test_the_last_client_to_leave_keeps_the_connection(stage: Stage, fleet: Fleet) -> None:
@@ -177,44 +168,6 @@ async def test_nothing_is_left_when_a_wait_returns(stage: Stage, fleet: Fleet) -
     task = stage.start(wait())
     await stage.advance(1)
     assert [text for text in result(task) if "Stage" not in text and "test_" not in text] == []
-
-
-class Stubborn:
-    """Makes sessions in which a request that is cancelled goes on until it is let go."""
-
-    def __init__(self) -> None:
-        self.let_go = asyncio.Event()
-
-    def __call__(self) -> aiohttp.ClientSession:
-        """Make one."""
-        return aiohttp.ClientSession(middlewares=[self._send])
-
-    async def _send(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        try:
-            return await handler(request)
-        finally:
-            while not self.let_go.is_set():
-                with suppress(asyncio.CancelledError):
-                    await self.let_go.wait()
-
-
-async def test_an_interrupted_shutdown_closes_connections(stage: Stage, fleet: Fleet) -> None:
-    """As when the loop ends in the middle of it."""
-    ids = fleet.add(150)
-    stubborn = Stubborn()
-    wait = stage.start(stage.client(session=stubborn).pods.wait(ids))
-    fleet.next_status(Hang())
-    await stage.advance(1)
-    wait.cancel()
-    await settle()
-    assert stage.server.open > 0
-    stage.cancel_the_poller()
-    await settle()
-    assert stage.server.open == 0
-    assert wait.cancelled()
-    stubborn.let_go.set()
 
 
 async def test_a_poller_that_is_cancelled_before_its_first_step_closes_its_connections(

@@ -26,9 +26,9 @@ LOST: dict[str, Answer] = {
 
 @asynccontextmanager
 async def clients(url: str, kind: str, *, retry: RetryPolicy) -> AsyncIterator[primepods.AsyncClient]:
-    """A client with its own sessions, a caller's, or one of a caller's function."""
+    """A client with its own sessions, or with a caller's."""
     async with aiohttp.ClientSession() as session:
-        given = {"own": None, "caller's": session, "factory": aiohttp.ClientSession}[kind]
+        given = {"own": None, "caller's": session}[kind]
         async with make_client(url, clock=ManualClock(auto=True), session=given, retry=retry) as client:
             yield client
 
@@ -51,7 +51,7 @@ def fine(_: Received) -> Answer:
     return OK
 
 
-@pytest.mark.parametrize("kind", ["own", "caller's", "factory"])
+@pytest.mark.parametrize("kind", ["own", "caller's"])
 @pytest.mark.parametrize("lost", LOST.values(), ids=LOST)
 @pytest.mark.parametrize(
     ("method", "attempts", "sent"),
@@ -69,7 +69,7 @@ async def test_attempts_bound_what_is_sent(
     assert caught.value.maybe_received
 
 
-@pytest.mark.parametrize("kind", ["own", "caller's", "factory"])
+@pytest.mark.parametrize("kind", ["own", "caller's"])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 async def test_a_connection_that_died_idle_is_replaced_uncounted(*, kind: str, method: str) -> None:
     """A server that closes idle connections costs a request that may be repeated no attempt."""

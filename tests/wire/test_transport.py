@@ -3,11 +3,9 @@
 import asyncio
 import gzip
 import warnings
-from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
-import attrs
 import pytest
 
 import primepods
@@ -60,105 +58,6 @@ async def test_a_callers_session_is_used_and_left_open() -> None:
     assert server.requests[0].headers["x-mine"] == "1"
     assert server.requests[0].raw_head.lower().count(b"authorization:") == 1
     assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
-
-
-async def test_a_function_makes_sessions_that_end_with_the_client() -> None:
-    """Called in the loop at first use; the poller of waits has one of its own. What is wrong is said."""
-    made: list[aiohttp.ClientSession] = []
-
-    def make() -> aiohttp.ClientSession:
-        made.append(aiohttp.ClientSession(headers={"X-Mine": "1"}))
-        return made[-1]
-
-    row = {"podId": "a", "status": "TERMINATED"}
-    async with serve(default=reply({"data": [row]}), session=make) as (server, client):
-        assert not made
-        await client.request("GET", PATH)
-        await client.request("GET", PATH)
-        assert len(made) == 1
-        await client.pods.wait(["a"], until=lambda _: True)
-        assert len(made) == 2
-    assert all(session.closed for session in made)
-    assert {request.headers["x-mine"] for request in server.requests} == {"1"}
-    async with primepods.AsyncClient(KEY, session=lambda: "session") as client:  # type: ignore[arg-type, return-value]  # wrong on purpose
-        with pytest.raises(TypeError, match="must return"):
-            await client.request("GET", PATH)
-
-
-async def test_an_async_function_makes_one_session_for_all() -> None:
-    """An `async def` is awaited, once for all calls; what it makes while the client is closed is closed."""
-    made: list[aiohttp.ClientSession] = []
-    may_go_on = asyncio.Event()
-
-    async def make() -> aiohttp.ClientSession:
-        # As one does that must not be cancelled half-way.
-        with suppress(asyncio.CancelledError):
-            await may_go_on.wait()
-        made.append(aiohttp.ClientSession())
-        return made[-1]
-
-    async with Server(default=OK) as server:
-        async with make_client(server.url, session=make) as client:
-            calls = [asyncio.create_task(client.request("GET", PATH)) for _ in range(5)]
-            await settle()
-            may_go_on.set()
-            assert await asyncio.gather(*calls) == [{"ok": True}] * 5
-        may_go_on.clear()
-        client = make_client(server.url, session=make)
-        late = asyncio.create_task(client.request("GET", PATH))
-        await settle()
-        await client.aclose()
-        with pytest.raises(primepods.ClientClosedError):
-            await late
-    assert [session.closed for session in made] == [True, True]
-
-
-async def test_a_function_that_hangs_ends_by_the_timeout() -> None:
-    """What a caller's function takes counts as time of the attempt, and nothing was sent."""
-    clock = ManualClock(auto=True)
-
-    async def make() -> aiohttp.ClientSession:
-        await asyncio.Event().wait()
-        return aiohttp.ClientSession()
-
-    async with make_client("http://127.0.0.1:9", session=make, clock=clock, retry=ONCE) as client:
-        with pytest.raises(primepods.RequestTimeoutError, match="no connection in time") as caught:
-            await client.request("POST", PATH)
-    assert not caught.value.maybe_received
-
-
-@attrs.define
-class Maker:
-    """A function with fields: equal by value, and so not hashable."""
-
-    made: list[aiohttp.ClientSession]
-    has_auth: bool = False
-
-    def __call__(self) -> aiohttp.ClientSession:
-        """Make a session."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            auth = aiohttp.BasicAuth("me", "secret") if self.has_auth else None
-            self.made.append(aiohttp.ClientSession(auth=auth))
-        return self.made[-1]
-
-
-async def test_a_function_that_is_not_hashable_will_do() -> None:
-    """Calls and waits work with it as with any other."""
-    rows = reply({"data": [{"podId": "a", "status": "TERMINATED"}]})
-    maker = Maker([])
-    async with Server(default=rows) as server, make_client(server.url, session=maker) as client:
-        await client.pods.wait(["a"], until=lambda _: True)
-    assert [session.closed for session in maker.made] == [True]
-
-
-async def test_a_session_that_is_refused_is_closed() -> None:
-    """The one that a function made, and nobody else knows of."""
-    maker = Maker([], has_auth=True)
-    async with primepods.AsyncClient(KEY, session=maker) as client:
-        with pytest.raises(primepods.ConfigError, match="auth"):
-            await client.request("GET", PATH)
-    assert [session.closed for session in maker.made] == [True]
 
 
 async def test_a_callers_session_may_be_set_up_in_any_way() -> None:
