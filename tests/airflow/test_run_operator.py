@@ -87,62 +87,56 @@ def test_a_failing_command_fails_the_task(run_job: RunJob, emulator: Emulator, t
     assert "missing" in done.log
 
 
-def test_a_job_that_is_lost_is_fetched(run_job: RunJob, emulator: Emulator, tmp_path: Path) -> None:
-    """Nobody knows how it has ended, but what it has made is on its pod."""
-    done = run_job("lost")
-    assert done.tasks["work"]["state"] == "failed"
-    assert "JobError" in done.log
-    assert (tmp_path / "result.txt").read_text() == "hello\n"
-    assert counts(emulator) == (1, 0)
-
-
-def test_a_result_that_is_not_there_fails_the_task(run_job: RunJob, emulator: Emulator) -> None:
-    """A command that succeeds without it has not."""
-    done = run_job("unfetched")
-    assert done.tasks["work"]["state"] == "failed"
-    assert "TransferError" in done.log
-    assert counts(emulator) == (1, 0)
-
-
-@pytest.mark.each_version
-@pytest.mark.parametrize("name", ["limited", "limited_deferred"])
-def test_an_execution_timeout_gives_the_pod_back(
-    run_job: RunJob, emulator: Emulator, tmp_path: Path, name: str
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        pytest.param("limited", "AirflowTaskTimeout", marks=pytest.mark.each_version),
+        pytest.param("limited_deferred", "not ended in time", marks=pytest.mark.each_version),
+        # Without retries, which would rent again for as long.
+        ("dear", "max_hours"),
+        ("dear_deferred", "not ended in time"),
+        # Nobody knows how it has ended.
+        ("lost", "JobError"),
+    ],
+)
+def test_results_are_fetched_before_the_pod_goes(
+    run_job: RunJob, emulator: Emulator, tmp_path: Path, name: str, says: str
 ) -> None:
-    """With all that runs on it, once its results are fetched."""
-    done = run_job(name)
-    assert done.tasks["work"]["state"] == "failed"
-    assert ("not ended in time" if name == "limited_deferred" else "AirflowTaskTimeout") in done.log
-    assert (tmp_path / "result.txt").read_text() == "hello\n"
-    assert counts(emulator) == (1, 0)
-
-
-@pytest.mark.parametrize("name", ["dear", "dear_deferred"])
-def test_max_hours_end_the_command_and_the_task(
-    run_job: RunJob, emulator: Emulator, tmp_path: Path, name: str
-) -> None:
-    """Without retries, which would rent again for as long; before that, the results are fetched."""
+    """After `execution_timeout`, before `max_hours`, and from a pod that has lost its job."""
     done = run_job(name)
     assert done.tasks["work"] == {"state": "failed", "tries": 1}
-    assert ("not ended in time" if name == "dear_deferred" else "max_hours") in done.log
+    assert says in done.log
     assert (tmp_path / "result.txt").read_text() == "hello\n"
     assert counts(emulator) == (1, 0)
 
 
-def test_the_limit_of_all_pods_is_tried_again(run: Run, emulator: Emulator, folders: dict[str, str]) -> None:
-    """By then, other pods may have ended."""
-    done = run(f"{DAGS}:failing", emulator, PRIMEPODS_MAX_HOURLY="0.001", **folders)
-    assert done.tasks["work"] == {"state": "failed", "tries": 2}
-    assert "BudgetExceededError" in done.log
-    assert counts(emulator) == (0, 0)
-
-
-def test_a_price_limits_a_spec(run_job: RunJob, emulator: Emulator) -> None:
-    """Also the spec's pod must not cost more than `max_price`."""
-    done = run_job("cheap")
-    assert done.tasks["work"]["state"] == "failed"
-    assert "PriceTooHighError" in done.log
-    assert not emulator.pods
+@pytest.mark.parametrize(
+    ("name", "variables", "says", "tries", "orders"),
+    [
+        # A command that succeeds without its result has not.
+        ("unfetched", {}, "TransferError", 1, 1),
+        # A retry may be allowed by the limit of all pods: others may have ended.
+        ("failing", {"PRIMEPODS_MAX_HOURLY": "0.001"}, "BudgetExceededError", 2, 0),
+        # `max_price` limits a spec, too.
+        ("cheap", {}, "PriceTooHighError", 1, 1),
+    ],
+)
+def test_what_cannot_succeed_leaves_no_pod(
+    run: Run,
+    emulator: Emulator,
+    folders: dict[str, str],
+    *,
+    name: str,
+    variables: dict[str, str],
+    says: str,
+    tries: int,
+    orders: int,
+) -> None:
+    """The task fails, and its log says why."""
+    done = run(f"{DAGS}:{name}", emulator, **folders, **variables)
+    assert done.tasks["work"] == {"state": "failed", "tries": tries}
+    assert says in done.log
+    assert counts(emulator) == (orders, 0)
 
 
 def test_a_price_limits_each_order(run_job: RunJob, emulator: Emulator) -> None:

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -71,17 +72,52 @@ def test_a_job_that_is_cleared_runs_on_the_new_pod(cluster: Cluster, emulator: E
     assert gone(emulator)
 
 
-@pytest.mark.parametrize("seconds", [2.0, 200.0])
-def test_create_that_is_marked_failed_deletes_its_pod(
-    cluster: Cluster, emulator: Emulator, seconds: float
+def is_ordered(emulator: Emulator, _: Path) -> bool:
+    """Whether there is a pod."""
+    return bool(emulator.pods)
+
+
+def is_active(emulator: Emulator, _: Path) -> bool:
+    """Whether there is one that has booted."""
+    return any(pod.status == "ACTIVE" for pod in emulator.pods.values())
+
+
+def has_begun(_: Emulator, folder: Path) -> bool:
+    """Whether a command has made something in its folder."""
+    return any(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "task_id", "drip", "is_due"),
+    [
+        # The order ends before Airflow's next heartbeat, which would call `on_kill`.
+        ("rent", "create", 2.0, is_ordered),
+        # Its answer comes too late: the pod is found by its name.
+        ("rent", "create", 200.0, is_ordered),
+        ("run_job", "work", 200.0, is_ordered),
+        # A plain task has no `on_kill`, but `exit_on_sigterm`.
+        ("lease", "hold", 0.0, is_active),
+        pytest.param("run_job", "work", 0.0, has_begun, marks=pytest.mark.each_version),
+    ],
+)
+def test_a_task_that_is_marked_failed_gives_its_pod_back(
+    cluster: Cluster,
+    emulator: Emulator,
+    tmp_path: Path,
+    *,
+    dag_id: str,
+    task_id: str,
+    drip: float,
+    is_due: Callable[[Emulator, Path], bool],
 ) -> None:
-    """Also if its order ends before Airflow's next heartbeat, which would call `on_kill`."""
-    emulator.faults.add(Drip(seconds), on="create", times=1)
-    run = cluster.run("rent")
-    wait_for("the order", lambda: emulator.pods)
-    run.mark_failed("create")
+    """Before Airflow kills its worker: while it orders, and while it uses the pod."""
+    emulator.faults.add(Drip(drip), on="create", times=1)
+    run = cluster.run(dag_id, command=f"touch {tmp_path}/$$; exec sleep 300")
+    wait_for("the moment", lambda: is_due(emulator, tmp_path))
+    run.mark_failed(task_id)
     wait_for("the end of the pod", lambda: gone(emulator))
     assert counts(emulator) == (1, 1)
+    assert run.task(task_id)["state"] == "failed"
 
 
 def test_a_wait_goes_on_in_another_worker(cluster: Cluster, emulator: Emulator) -> None:
@@ -163,43 +199,9 @@ def test_the_log_says_that_the_api_is_not_there(cluster: Cluster, emulator: Emul
     assert "is gone" in run.log("wait")
 
 
-def test_a_lease_in_a_task_that_is_marked_failed_is_left(cluster: Cluster, emulator: Emulator) -> None:
-    """With `exit_on_sigterm`, since a plain task has no `on_kill`."""
-    run = cluster.run("lease")
-    wait_for("the pod", lambda: [pod for pod in emulator.pods.values() if pod.status == "ACTIVE"])
-    run.mark_failed("hold")
-    wait_for("the end of the pod", lambda: gone(emulator))
-    assert counts(emulator) == (1, 1)
-
-
 def begun(folder: Path) -> str:
     """What a command has made in its folder, once it runs on its pod."""
     return wait_for("the command", lambda: next((path.name for path in folder.iterdir()), None))
-
-
-@pytest.mark.each_version
-def test_a_job_that_is_marked_failed_gives_its_pod_back(
-    cluster: Cluster, emulator: Emulator, tmp_path: Path
-) -> None:
-    """Before Airflow kills the worker."""
-    run = cluster.run("run_job", command=f"touch {tmp_path}/$$; exec sleep 300")
-    begun(tmp_path)
-    run.mark_failed("work")
-    wait_for("the end of the pod", lambda: gone(emulator))
-    assert counts(emulator) == (1, 1)
-    assert run.task("work")["state"] == "failed"
-
-
-def test_a_job_that_is_marked_failed_while_it_orders_deletes_the_pod(
-    cluster: Cluster, emulator: Emulator
-) -> None:
-    """The answer comes too late: the pod is found by its name."""
-    emulator.faults.add(Drip(200.0), on="create", times=1)
-    run = cluster.run("run_job", command="true")
-    wait_for("the order", lambda: emulator.pods)
-    run.mark_failed("work")
-    wait_for("the end of the pod", lambda: gone(emulator))
-    assert counts(emulator) == (1, 1)
 
 
 STEPS = "echo begun >> {0}/begun; until [ -e {0}/go ]; do sleep 0.1; done; echo all done; exit ${{CODE-0}}"
