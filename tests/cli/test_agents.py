@@ -30,17 +30,6 @@ def test_the_skill_fits_this_version(run: Run) -> None:
     assert len(named) >= 12
 
 
-def test_what_may_spend_needs_limits(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both; and a rehearsal has an account of its own."""
-    for words, says in (
-        (["--allow-rent"], "needs --max-hourly and --budget"),
-        (["--allow-rent", "--budget", "5"], "needs --max-hourly and --budget"),
-        (["--emulator", "--context", "staging"], "--emulator cannot be combined"),
-    ):
-        result = run("mcp", *words)
-        assert (result.exit_code, says in result.stderr) == (2, True), result.stderr
-
-
 @pytest.mark.parametrize(
     ("name", "missing", "user"),
     [

@@ -69,15 +69,6 @@ def test_in_a_terminal() -> None:
     assert b"\x1b[" in output
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--pods", "0"], ["--speed", "nan"], ["--failure-rate", "2"], ["--speed", "x"]]
-)
-def test_arguments_that_make_no_sense(arguments: list[str]) -> None:
-    """A wrong number is refused, not tried."""
-    result = CliRunner().invoke(app, ["demo", *arguments])
-    assert result.exit_code == 2
-
-
 def test_errors_are_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """What goes wrong ends the demo with its reason and without a traceback."""
 

@@ -5,8 +5,6 @@ import typer
 
 from primepods._utils.text import exact_duration
 from primepods.cli._shared.durations import parse_day, parse_duration
-from primepods.emulator import Emulator
-from tests.cli.conftest import Run
 
 
 @pytest.mark.parametrize(
@@ -23,24 +21,6 @@ def test_what_is_no_duration(typed: str) -> None:
     """It is refused, with what to type instead."""
     with pytest.raises(typer.BadParameter, match=r"write (a duration like 90s|\d)"):
         parse_duration(typed)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["delete", "--older-than", "5", "--yes"],
-        ["list", "--older-than", "5"],
-        ["watch", "--interval", "5"],
-        ["wait", "pod0", "--timeout", "5"],
-        ["sweep", "--older-than", "5", "--yes"],
-        ["list", "--timeout", "5"],
-    ],
-)
-def test_a_bare_number_is_refused(emulator: Emulator, run: Run, arguments: list[str]) -> None:
-    """Read as seconds, it could match the whole fleet: nothing is asked or done."""
-    result = run(*arguments)
-    assert (result.exit_code, result.stdout, len(emulator.requests)) == (2, "", 0)
-    assert "5s, 5m, 5h or 5d" in result.stderr
 
 
 def test_days() -> None:

@@ -161,17 +161,6 @@ def test_a_state_that_cannot_be_saved(run: Run, tmp_path: Path) -> None:
     assert "state.json" in result.stderr
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["--speed", "0"], ["--speed", "nan"], ["--pods", "-1"], ["--port", "70000"], ["--api-key", "a b"]],
-)
-def test_arguments_that_make_no_sense(run: Run, arguments: list[str]) -> None:
-    """What cannot be emulated is refused as a wrong argument."""
-    result = run("emulator", *arguments)
-    assert (result.exit_code, result.output.count("\n")) == (2, 1)
-    assert result.output.startswith("primepods emulator: ")
-
-
 def found(folder: Path) -> tuple[bool, bool]:
     """Whether the process and the folder are there to which this folder has links."""
     try:

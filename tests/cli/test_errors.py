@@ -80,16 +80,6 @@ def test_a_value_that_is_refused(run: Run, words: str, problem: str) -> None:
     assert result.stderr in said
 
 
-@pytest.mark.parametrize(
-    "words", ["run --exclude res1 res2 --gpu H100 -- ls", "exec pod ls -- -l", "emulator a -- ls"]
-)
-def test_words_before_a_command_are_refused(run: Run, words: str) -> None:
-    """As a shell makes them of a pattern without quotes; with them, another command would be run on a pod."""
-    result = run(*words.split())
-    assert result.exit_code == 2
-    assert "stands before `--`. Quote patterns" in result.stderr
-
-
 def test_a_bug_is_not_logged_as_a_rejected_argument(capsys: pytest.CaptureFixture[str]) -> None:
     """No value that can be typed has a wrong type: a `TypeError` has one traceback, which Python prints."""
     with pytest.raises(TypeError), reported_errors("primepods list", verbose=True):

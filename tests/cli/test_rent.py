@@ -160,16 +160,6 @@ def test_delete_by_filter(emulator: Emulator, run: Run) -> None:
     assert "unknown states: running. Known states: PROVISIONING, " in result.stderr
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["--yes"], ["pod0", "--all"], ["--all", "--name", "x"], ["--team", "t"]]
-)
-def test_delete_wants_to_know_which(emulator: Emulator, run: Run, arguments: list[str]) -> None:
-    """No ids and no filters are never all pods, nor is a filter narrowed by an id without a word."""
-    result = run("delete", *arguments)
-    assert (result.exit_code, len(emulator.pods)) == (2, 3)
-    assert "in one way" in result.stderr
-
-
 @pytest.mark.parametrize("arguments", [["--name", ""], ["--gpu", "H100", "--gpu", ""], [""], ["--status="]])
 def test_a_variable_that_is_not_set_deletes_nothing(
     emulator: Emulator, run: Run, arguments: list[str]

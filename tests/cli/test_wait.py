@@ -67,16 +67,6 @@ def test_gone(emulator: Emulator, run: Run) -> None:
     assert (result.exit_code, result.stdout) == (0, "")
 
 
-@pytest.mark.parametrize(
-    "arguments", [["wait"], ["wait", "-"], ["wait", "pod0", "--until", "soon"], ["wait", "", "-o", "json"]]
-)
-def test_wrong_usage_is_exit_2(emulator: Emulator, run: Run, arguments: list[str]) -> None:
-    """No ids, no such goal, an empty id: nothing is asked."""
-    result = run(*arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert not emulator.requests
-
-
 def test_bar_in_a_terminal(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is drawn in place, and stays above the table."""
     monkeypatch.setenv("TERM", "xterm-256color")

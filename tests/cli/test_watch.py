@@ -94,15 +94,6 @@ def test_filters_and_newcomers(emulator: Emulator, run: Run) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "arguments", [["-"], ["pod0", "--gpu", "H100"], ["-o", "json"], ["--interval", "0s"]]
-)
-def test_wrong_usage_is_exit_2(emulator: Emulator, run: Run, arguments: list[str]) -> None:
-    """No ids, ids and filters, a form that has an end."""
-    result = run("watch", *arguments)
-    assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
-
-
 def test_on_a_screen(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A screen of its own, drawn in place; when it is left, the last figures stay."""
     monkeypatch.setenv("COLUMNS", "100")
