@@ -22,7 +22,7 @@ from primepods._utils.unique_names import unique_name
 from primepods.emulator import Delay, Edit, Emulator, ManualClock, Status
 from primepods.exporter import Exporter, serve
 from primepods.runs import Run, RunRecord
-from tests.support.client import make_client
+from tests.support.client import emulated, make_client
 from tests.support.clock import ManualClock as ClientClock
 from tests.support.eventually import eventually
 
@@ -125,10 +125,7 @@ def test_a_slow_part_keeps_no_other_back(monkeypatch: pytest.MonkeyPatch) -> Non
     """A part that is not read within its time counts as one that failed."""
 
     async def look() -> Scraped:
-        async with (
-            Emulator(pods=1) as emulator,
-            make_client(emulator.url, api_key=emulator.api_key) as client,
-        ):
+        async with emulated(pods=1) as (emulator, client):
             emulator.faults.add(Delay(3600), on="wallet")
             exporter = Exporter(client)
             looking = asyncio.create_task(exporter.look())

@@ -9,8 +9,9 @@ import attrs
 import pytest
 
 import primepods
-from primepods.emulator import DeadGpu, Emulator
+from primepods.emulator import DeadGpu
 from tests.renting.stage import Stage, lease_files, spec_of
+from tests.support.client import emulated
 
 LOCAL_SSH = f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
 
@@ -38,10 +39,7 @@ async def test_a_pod_is_handed_over_when_it_can_be_logged_in_to(
     refuse = f'[ -e {refused} ] || echo "$pod" >{refused}; [ "$pod" = "$(cat {refused})" ] && {{ {end}; }}'
     script = f'[ "$1" = -G ] && exit; {find}; {refuse}; exec sh -c "$line"'
     program = shlex.join(["sh", "-c", script, "ssh"])
-    async with (
-        Emulator(boot_seconds=0, delete_seconds=0) as emulator,
-        primepods.AsyncClient(emulator.api_key, base_url=emulator.url) as client,
-    ):
+    async with emulated(boot_seconds=0, delete_seconds=0) as (emulator, client):
         spec = spec_of(await client.request("GET", "/api/v1/availability/gpus"))
         specs = [attrs.evolve(spec, name=name) for name in ("first", "second")]
         lease = client.pods.lease(specs, login=True, login_timeout=5, ssh_command=program, interval=0.05)
@@ -59,10 +57,7 @@ async def test_a_pod_is_handed_over_when_it_can_be_logged_in_to(
 
 async def test_ssh_itself_cannot_log_in_to_an_emulated_pod(folder: Path) -> None:
     """That is said before ssh is started, with what helps, and no other offer is tried."""
-    async with (
-        Emulator(boot_seconds=0, delete_seconds=0) as emulator,
-        primepods.AsyncClient(emulator.api_key, base_url=emulator.url) as client,
-    ):
+    async with emulated(boot_seconds=0, delete_seconds=0) as (emulator, client):
         spec = spec_of(await client.request("GET", "/api/v1/availability/gpus"))
         lease = client.pods.lease([spec] * 3, login=True, ssh_command="ssh", interval=0.05)
         with pytest.raises(primepods.ConfigError, match="PRIMEPODS_SSH_COMMAND='python -m"):
@@ -75,10 +70,7 @@ async def test_ssh_itself_cannot_log_in_to_an_emulated_pod(folder: Path) -> None
 async def test_keys_that_two_pods_refuse_are_tried_on_no_third(folder: Path) -> None:
     """The error is that of the login, with the first as a note, and no pod is left."""
     denied = shlex.join(["sh", "-c", "echo 'root@host: Permission denied (publickey).' >&2; exit 255"])
-    async with (
-        Emulator(boot_seconds=0, delete_seconds=0) as emulator,
-        primepods.AsyncClient(emulator.api_key, base_url=emulator.url) as client,
-    ):
+    async with emulated(boot_seconds=0, delete_seconds=0) as (emulator, client):
         spec = spec_of(await client.request("GET", "/api/v1/availability/gpus"))
         lease = client.pods.lease(
             [spec] * 5, login=True, login_timeout=2.5, ssh_command=denied, interval=0.05
@@ -92,10 +84,7 @@ async def test_keys_that_two_pods_refuse_are_tried_on_no_third(folder: Path) -> 
 
 async def test_logins_that_fail_otherwise_are_tried_on_each_spec(folder: Path) -> None:
     """Only keys that a pod refuses would be refused by the next one, too."""
-    async with (
-        Emulator(boot_seconds=0, delete_seconds=0) as emulator,
-        primepods.AsyncClient(emulator.api_key, base_url=emulator.url) as client,
-    ):
+    async with emulated(boot_seconds=0, delete_seconds=0) as (emulator, client):
         spec = spec_of(await client.request("GET", "/api/v1/availability/gpus"))
         lease = client.pods.lease(
             [spec] * 3, login=True, login_timeout=0.2, ssh_command="false", interval=0.05
@@ -117,10 +106,7 @@ async def test_a_pod_with_a_dead_gpu_is_passed_over(
     folder: Path, homes: None, caplog: pytest.LogCaptureFixture, is_cluster: bool
 ) -> None:
     """Its lease says which GPUs respond, deletes it, and rents the next one; all nodes are checked."""
-    async with (
-        Emulator(boot_seconds=0, delete_seconds=0) as emulator,
-        primepods.AsyncClient(emulator.api_key, base_url=emulator.url) as client,
-    ):
+    async with emulated(boot_seconds=0, delete_seconds=0) as (emulator, client):
         market = client.availability.multi_node() if is_cluster else client.availability.gpus(gpu_count=8)
         offer = await anext(offer async for offer in market if offer.is_available)
         specs = [primepods.PodSpec.from_offer(offer, name=name) for name in ("first", "second")]
@@ -151,10 +137,7 @@ async def test_a_check_that_fails_ends_the_boot(
     folder: Path, homes: None, check: str | list[str], timeout: float, reason: str
 ) -> None:
     """The error is that of a failed boot, in the words of the check, and no pod is left."""
-    async with (
-        Emulator(boot_seconds=0, delete_seconds=0) as emulator,
-        primepods.AsyncClient(emulator.api_key, base_url=emulator.url) as client,
-    ):
+    async with emulated(boot_seconds=0, delete_seconds=0) as (emulator, client):
         spec = spec_of(await client.request("GET", "/api/v1/availability/gpus"))
         lease = client.pods.lease(
             spec, check=check, check_timeout=timeout, ssh_command=LOCAL_SSH, interval=0.05

@@ -18,7 +18,7 @@ import primepods
 from primepods.config import lease_folder, max_hourly, this_host
 from primepods.emulator import Edit, Emulator, Status
 from primepods.resources._max_hourly import HourlyLimit
-from tests.support.client import make_client
+from tests.support.client import emulated, make_client
 from tests.support.clock import ManualClock
 from tests.support.processes import start_python
 
@@ -214,10 +214,7 @@ async def test_an_order_counts_beside_an_older_list(
     A coarse clock shows the same time for all of that.
     """
     monkeypatch.setenv("PRIMEPODS_MAX_HOURLY", "7")
-    async with (
-        Emulator() as emulator,
-        make_client(emulator.url, api_key=emulator.api_key, clock=clock) as client,
-    ):
+    async with emulated({"clock": clock}) as (_emulator, client):
         spec = attrs.evolve(await _spec(client), max_price=6.0, name="train")
         late: Any = LateList(client.pods)
         order = asyncio.create_task(HourlyLimit(client._executor, late).allow(spec))

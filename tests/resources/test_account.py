@@ -10,7 +10,7 @@ import pytest
 import primepods
 from primepods import DiskSpec, Permission
 from primepods.emulator import Edit, Emulator, ManualClock, Status
-from tests.support.client import make_client
+from tests.support.client import emulated, make_client
 from tests.support.clock import ManualClock as ClientClock
 from tests.support.server import Received, Reply, Server, reply
 
@@ -67,9 +67,9 @@ async def test_teams_and_their_members() -> None:
 
 async def test_wallet_and_history_agree_to_the_cent() -> None:
     """The wallet has a row for each resource, the ended ones as the history has them; the rest is left."""
-    async with (
-        Emulator(history=230, funds=500, boot_seconds=0, delete_seconds=0, clock=ManualClock()) as emulator,
-        make_client(emulator.url, api_key=emulator.api_key) as client,
+    async with emulated(history=230, funds=500, boot_seconds=0, delete_seconds=0, clock=ManualClock()) as (
+        emulator,
+        client,
     ):
         before = sum([record.total_billed_price async for record in client.pods.history()])
         disk = await client.disks.create(DiskSpec(size=5000, provider="nebius"))
@@ -101,10 +101,7 @@ async def test_an_unreadable_entry_hides_neither_balance_nor_entries(
 
     A page that cannot be read at all is an error.
     """
-    async with (
-        Emulator(history=120) as emulator,
-        make_client(emulator.url, api_key=emulator.api_key, clock=ClientClock(auto=True)) as client,
-    ):
+    async with emulated({"clock": ClientClock(auto=True)}, history=120) as (emulator, client):
         emulator.faults.add(Status(503), on="wallet", times=2)
         assert len((await client.account.wallet()).entries) > 100
         emulator.faults.add(Edit(put={"recent_billings.1.amount_usd": "much"}), on="wallet")
@@ -185,10 +182,7 @@ async def test_a_checkpoint_outlives_its_pod(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv(
         "PRIMEPODS_SSH_COMMAND", f"{shlex.quote(sys.executable)} -m primepods.emulator.local_ssh"
     )
-    async with (
-        Emulator(boot_seconds=0, delete_seconds=0) as emulator,
-        make_client(emulator.url, api_key=emulator.api_key) as client,
-    ):
+    async with emulated(boot_seconds=0, delete_seconds=0) as (emulator, client):
         disk = await client.disks.create(DiskSpec(size=500, provider="hyperstack"))
         [offer, *_] = await client.availability.find(disks=[disk.id], gpu_type="*")
         spec = primepods.PodSpec.from_offer(offer, disks=[disk.id])

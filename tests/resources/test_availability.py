@@ -9,7 +9,7 @@ from primepods import Offer, PodSpec, Prices, ProtocolError, SpecRange
 from primepods.emulator import Emulator
 from primepods.emulator import ManualClock as EmulatorClock
 from tests.resources.shop import row, shop
-from tests.support.client import make_client
+from tests.support.client import emulated, make_client
 from tests.support.server import Server, reply
 
 
@@ -114,10 +114,7 @@ async def test_disks_are_offered_too() -> None:
 @pytest.mark.slow
 async def test_every_offer_of_the_emulator_can_be_ordered() -> None:
     """What an offer says is what is ordered, and what is paid."""
-    async with (
-        Emulator(boot_seconds=0) as emulator,
-        make_client(emulator.url, api_key=emulator.api_key) as client,
-    ):
+    async with emulated(boot_seconds=0) as (_emulator, client):
         for pager in (client.availability.gpus(), client.availability.multi_node()):
             async for offer in pager:
                 pod = await client.pods.create(PodSpec.from_offer(offer))
@@ -128,10 +125,7 @@ async def test_every_offer_of_the_emulator_can_be_ordered() -> None:
 
 async def test_an_offer_is_ordered_until_it_is_sold_out_or_dearer() -> None:
     """From the offer to the pod; then the price rises, then the last one is gone, then the money."""
-    async with (
-        Emulator(boot_seconds=0) as emulator,
-        make_client(emulator.url, api_key=emulator.api_key) as client,
-    ):
+    async with emulated(boot_seconds=0) as (emulator, client):
         offer = await client.availability.cheapest(gpu_type="H100_80GB")
         assert (await client.pods.create(PodSpec.from_offer(offer, name="first"))).name == "first"
         emulator.set_price(offer.cloud_id, (offer.price_hr or 0) + 1)
@@ -140,10 +134,7 @@ async def test_an_offer_is_ordered_until_it_is_sold_out_or_dearer() -> None:
         emulator.set_stock(offer.cloud_id, 0)
         with pytest.raises(primepods.SoldOutError):
             await client.pods.create(PodSpec.from_offer(offer, max_price=100))
-    async with (
-        Emulator(funds=0.0, pods=1, clock=EmulatorClock()) as emulator,
-        make_client(emulator.url, api_key=emulator.api_key) as client,
-    ):
+    async with emulated(funds=0.0, pods=1, clock=EmulatorClock()) as (emulator, client):
         emulator.advance(60)
         with pytest.raises(primepods.PaymentRequiredError, match="wallet"):
             await client.pods.create(PodSpec.from_offer(offer))

@@ -11,7 +11,7 @@ import pytest
 import primepods
 from primepods import Disk, DiskOffer, DiskSpec, PodSpec, SpecRange
 from primepods.emulator import Edit, Emulator, Fault, LostDeletion, ManualClock, Reset, Stale, Status
-from tests.support.client import make_client
+from tests.support.client import emulated, make_client
 from tests.support.clock import ManualClock as ClientClock
 from tests.support.eventually import eventually
 from tests.support.server import Received, Reply, Server, reply
@@ -38,10 +38,9 @@ class World:
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     """Nothing that waits takes time."""
-    async with (
-        Emulator(clock=ManualClock(), boot_seconds=0, delete_seconds=0) as emulator,
-        make_client(emulator.url, api_key=emulator.api_key, clock=ClientClock(auto=True)) as client,
-    ):
+    async with emulated(
+        {"clock": ClientClock(auto=True)}, clock=ManualClock(), boot_seconds=0, delete_seconds=0
+    ) as (emulator, client):
         yield World(emulator, client)
 
 

@@ -8,7 +8,7 @@ import pytest
 import primepods
 from primepods import RetryPolicy
 from primepods.emulator import Edit, Emulator, Reset, Status
-from tests.support.client import make_client
+from tests.support.client import emulated, make_client
 from tests.support.clock import ManualClock
 from tests.support.server import Received, Reply, Server, reply
 from tests.support.server import Reset as ResetConnection
@@ -70,10 +70,7 @@ async def test_where_nothing_can_be_looked_up_the_key_may_have_been_added() -> N
 async def test_a_lost_answer_is_settled_by_looking(*, acted: bool) -> None:
     """The key is there, or the error of the POST is raised; it is never added twice."""
     clock = ManualClock(auto=True)
-    async with (
-        Emulator() as emulator,
-        make_client(emulator.url, api_key=emulator.api_key, clock=clock) as client,
-    ):
+    async with emulated({"clock": clock}) as (emulator, client):
         emulator.faults.add(Reset(acted=acted), on="ssh_key_upload", times=1)
         if acted:
             assert (await client.ssh_keys.add("laptop", KEY)).name == "laptop"
@@ -87,10 +84,7 @@ async def test_a_lost_answer_is_settled_by_looking(*, acted: bool) -> None:
 async def test_a_repeated_delete_that_finds_nothing_has_worked() -> None:
     """The first one was carried out, and only its answer was lost."""
     clock = ManualClock(auto=True)
-    async with (
-        Emulator() as emulator,
-        make_client(emulator.url, api_key=emulator.api_key, clock=clock) as client,
-    ):
+    async with emulated({"clock": clock}) as (emulator, client):
         key = await client.ssh_keys.add("laptop", KEY)
         emulator.faults.add(Status(503, acted=True), on="ssh_key_delete", times=1)
         await client.ssh_keys.delete(key.id)

@@ -11,6 +11,7 @@ import attrs
 import primepods
 from primepods._http.transport import Transport
 from primepods._utils.clock import Clock
+from primepods.emulator import Emulator
 from tests.support.server import Answer, Script, Server
 
 KEY = "pit_wire_test_key+0123456789abcdef"
@@ -51,3 +52,15 @@ async def serve(
         if given is not None:
             options["session"] = await stack.enter_async_context(aiohttp.ClientSession(**given))
         yield server, await stack.enter_async_context(make_client(server.url, **options))
+
+
+@asynccontextmanager
+async def emulated(
+    client: dict[str, Any] | None = None, **options: Any
+) -> AsyncIterator[tuple[Emulator, primepods.AsyncClient]]:
+    """An emulator with these options, and a client of it with those of ``client``."""
+    async with (
+        Emulator(**options) as emulator,
+        make_client(emulator.url, api_key=emulator.api_key, **(client or {})) as made,
+    ):
+        yield emulator, made

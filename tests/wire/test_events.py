@@ -22,7 +22,7 @@ from primepods.events import (
     RequestEnded,
     RetryScheduled,
 )
-from tests.support.client import KEY, make_client, serve
+from tests.support.client import KEY, emulated, make_client, serve
 from tests.support.clock import ManualClock, settle
 from tests.support.server import Answer, Hang, Held, Reply, reply
 from tests.support.server import Reset as Cut
@@ -143,10 +143,7 @@ async def test_a_cancelled_call() -> None:
 async def test_calls_that_share_a_request() -> None:
     """A request for several calls of `status` belongs to all of them; pages and deletions are told, too."""
     events: list[Event] = []
-    async with (
-        Emulator(pods=2, boot_seconds=0) as emu,
-        make_client(emu.url, api_key=emu.api_key, on_event=events.append) as client,
-    ):
+    async with emulated({"on_event": events.append}, pods=2, boot_seconds=0) as (_emu, client):
         ids = [pod.id async for pod in client.pods.list()]
         await asyncio.gather(*map(client.pods.status, ids))
         await client.pods.delete_many([*ids, "nonesuch"])
