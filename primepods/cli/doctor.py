@@ -9,10 +9,12 @@ import typer
 from ._shared.command import Api, api_command
 from ._shared.errors import ExitCode, reword_for_shell
 from ._shared.output import Output, OutputOption, write_rows
-from ._shared.table import has_colour, paint, write
+from ._shared.table import has_colour, paint, terminal_width, wrap_words, write
 from ._shared.text import printable
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
+_INDENT = 9
+"""Where the text of a check begins."""
 _MAX_LENGTH = 2_000
 """Max number of characters of a detail or a remedy."""
 
@@ -36,9 +38,11 @@ def command(api: Api, *, output: OutputOption = Output.TABLE) -> None:
         write_rows([check.to_dict() for check in checks], output, ["name", "result", "detail", "remedy"])
     else:
         for check in checks:
-            mark = paint(f"{check.result:7}", colours.get(check.result))
-            write(f"{mark}  {check.name}: {printable(check.detail, max_length=_MAX_LENGTH)}\n")
-            if check.remedy is not None:
-                write(f"{'':9}{printable(check.remedy, max_length=_MAX_LENGTH)}\n")
+            mark = paint(f"{check.result:{_INDENT}}", colours.get(check.result))
+            for start, text in ((mark, f"{check.name}: {check.detail}"), ("", check.remedy)):
+                if text is not None:
+                    line = f"{'':{_INDENT}}{printable(text, max_length=_MAX_LENGTH)}"
+                    shown = wrap_words(line, terminal_width(), indent=_INDENT)
+                    write(f"{start or ' ' * _INDENT}{shown[_INDENT:]}\n")
     if any(check.result == "failure" for check in checks):
         raise typer.Exit(ExitCode.FAILED)

@@ -622,9 +622,9 @@ class AsyncPods:
                 ``AsyncClient`` an async function. Its failure ends the work, or only the use of the pod
                 once it has succeeded on another.
             retries: How often an item is tried again if its pod is lost.
-            on_progress: Callback for each :class:`~primepods.PoolProgress`, a plain function; with
-                ``Client``, it runs in a thread of its own. Only its first exception is logged, and the work
-                goes on.
+            on_progress: Callback for each :class:`~primepods.PoolProgress`, a plain function that
+                runs in the client's event loop, so it must be quick. Only its first exception is logged, and
+                the work goes on.
             options: The arguments of :meth:`lease`. ``max_hours`` and ``max_spend`` limit all pods of the
                 pool together.
 

@@ -234,10 +234,11 @@ class Results:
 
 def short_size(size: float) -> str:
     """Format a number of bytes: ``12 kB``, ``3.4 GB``."""
-    units = ["bytes", "kB", "MB", "GB", "TB"]
+    units = ["byte" if size == 1 else "bytes", "kB", "MB", "GB", "TB"]
     while size >= _KILO and len(units) > 1:
         size, units = size / _KILO, units[1:]
-    return f"{size:.{int(size < _TEN and units[0] != 'bytes')}f} {units[0]}"
+    digits = int(size < _TEN and not units[0].startswith("byte"))
+    return f"{size:.{digits}f} {units[0]}"
 
 
 def shown_path(path: str) -> str:

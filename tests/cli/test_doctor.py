@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 import primepods
 from primepods.emulator import Emulator
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, in_terminal
 from tests.support.server import Answer, Hang, Received, Reply, Reset, Server, reply
 
 KEY = "pit_a_key_of_doctor_0123456789"
@@ -239,3 +240,13 @@ def test_a_home_that_is_in_no_path(
     assert result.exit_code == 0, result.output
     assert checks(result)["lease folder"][1] == f"{tmp_path} can be written, and locks work"
     assert f"{emulator.url} responds in" in checks(result)["API"][1]
+
+
+def test_a_terminal_gets_lines_that_end_between_words(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text of a check stands in one column."""
+    _, shown = in_terminal(monkeypatch, "doctor", columns=50)
+    lines = re.sub(r"\x1b\[\d*m", "", shown).splitlines()
+    assert max(map(len, lines)) <= 50
+    assert any(line.startswith(" " * 9 + "PRIME_API_BASE_URL") for line in lines), lines

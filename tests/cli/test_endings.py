@@ -253,6 +253,22 @@ def test_a_pod_is_held_for_a_short_time_where_nobody_may_read_it_or_a_command_fa
     assert (is_told, process.returncode, list(market.pods)) == (code == 127, code, []), said
 
 
+def test_who_attaches_to_a_held_pod_is_told_after_the_output(
+    market: Emulator, run: Run, tmp_path: Path
+) -> None:
+    """The message of the hold stands before all of it."""
+    words = [*OPTIONS, "--max-hours", "9", "--hold", "1h", "--download", "uot:x"]
+    name = run("run", "-d", *words, "--", "seq 300").stdout.strip()
+    wait_for(lambda: row(run)["state"] == "holding")
+    reader = start_command("attach", name)
+    assert reader.stderr is not None
+    assert next(line for line in reader.stderr if "Its pod is held for 59m" in line)
+    reader.send_signal(signal.SIGINT)
+    out, _ = reader.communicate(timeout=60)
+    assert (reader.returncode, out.splitlines()[-1]) == (130, "300")
+    assert run("stop", name).exit_code == 1
+
+
 def test_a_short_hold_tries_again_meanwhile(market: Emulator, tmp_path: Path) -> None:
     """Four times, if it is shorter than so many minutes."""
     life = live(tmp_path, "--download", "later", "--hold", "8s", line="echo 1 | tee out")

@@ -40,6 +40,8 @@ def test_filters(past: Emulator, run: Run) -> None:
     assert late
     assert early
     assert ids("--since", "7d") == []
+    for limit, has_more in ((299, True), (300, False)):
+        assert ("Older records are not shown" in run("history", "--limit", str(limit)).stderr) == has_more
 
 
 def test_chart(past: Emulator, run: Run, tmp_path: Path) -> None:

@@ -196,6 +196,7 @@ def test_a_failed_deletion_counts_its_pod_once(market: Emulator, run: Run, tmp_p
     folder = RunFolder.open(tmp_path / "state" / "runs" / name)
     hour_ago, lease = (folder.record.leased_at or 0.0) - 3600, folder.record.lease | {"release_timeout": 0.5}
     folder.save(leased_at=hour_ago, began_at=hour_ago, lease=lease, price_hr=0.0)  # as before it is ready
+    assert row(run)["spent"] > 1.0  # at the price in the lease's file
     file = LeaseFile.claim(tmp_path / "state" / str(folder.record.lease_file))
     assert file is not None
     file.update(ordered_at=file.record.ordered_at - timedelta(hours=1))

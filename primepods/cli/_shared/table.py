@@ -138,11 +138,24 @@ def print_info(message: str) -> None:
     A terminal gets it in lines that end between words, and not within a command, which is to be copied whole.
     """
     with suppress(OSError, ValueError):
-        line = printable(message, max_length=_MAX_INFO_LENGTH)
-        if (width := terminal_width(err=True)) is not None:
-            line = _COMMAND.sub(lambda found: found[0].replace(" ", "\0"), line)
-            line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
-        write(f"{line}\n".replace("\0", " "), err=True)
+        write(
+            f"{wrap_words(printable(message, max_length=_MAX_INFO_LENGTH), terminal_width(err=True))}\n",
+            err=True,
+        )
+
+
+def wrap_words(line: str, width: int | None, *, indent: int = 0) -> str:
+    """Return a line in lines of a width that end between words, and not within a command.
+
+    The lines after the first one are indented. With ``None`` for a width, return the line.
+    """
+    if width is None:
+        return line
+    line = _COMMAND.sub(lambda found: found[0].replace(" ", "\0"), line)
+    line = textwrap.fill(
+        line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
+    return line.replace("\0", " ")
 
 
 def terminal_width(*, err: bool = False) -> int | None:

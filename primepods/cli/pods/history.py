@@ -93,9 +93,11 @@ def command(
     if by is not None and limit is not None:
         problem = "--by and --limit cannot be combined: leave out --limit, since --by sums up all records"
         raise CommandError(problem, ExitCode.USAGE)
+    # One more than is shown tells whether there are more.
+    last = None if limit is None or chart is not None else limit + 1
     with (
         api.client() as client,
-        readable_rows(islice(filters.select(client, api.team), limit if chart is None else None)) as found,
+        readable_rows(islice(filters.select(client, api.team), last)) as found,
     ):
         records = found[:limit]
         note_hosts(removed=[record.id for record in records if record.terminated_at is not None])
@@ -108,6 +110,8 @@ def command(
             except OSError as error:
                 raise CommandError(f"--chart {chart}: {error.strerror}") from None
             print_info(f"The chart of the spend per day is in {chart}.")
+        if len(found) > len(records) and print_options.is_table:
+            print_info("Older records are not shown, because of --limit; the sums are without them.")
         if not records and not print_options.ids_only:
             print_info("No records match.")
 

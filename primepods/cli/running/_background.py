@@ -126,11 +126,21 @@ def show(run: Run, *, tail: int | None = None, only_messages: bool = False) -> I
                     path.touch(mode=0o600)
                     opened[path] = files.enter_context(path.open("rb"))
                     _seek_last_lines(opened[path], tail)
+                if path.name == "log":
+                    _show_messages(opened[path])
+                    continue
                 stream = sys.stdout if path.name.startswith("stdout") else sys.stderr
                 wait_for_stderr()
                 _copy(opened[path], stream, label, is_last=run.record.exit_code is not None)
                 stream.flush()
             yield
+
+
+def _show_messages(file: BinaryIO) -> None:
+    """Show the complete lines of the rest of a file."""
+    while (line := file.readline()).endswith(b"\n"):
+        print_info(line.decode(errors="replace").removesuffix("\n"))
+    file.seek(-len(line), os.SEEK_CUR)
 
 
 def _seek_last_lines(file: BinaryIO, tail: int | None) -> None:

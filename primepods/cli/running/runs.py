@@ -58,9 +58,8 @@ def _row(run: Run) -> RunRow:
     from primepods.runs import count_items, read_leases
 
     record, state = run.record, run.state
-    pods = [record.pod_id]
-    if record.pods:
-        pods = [lease.pod_id for lease in read_leases(run).values()]
+    leases = read_leases(run).values()
+    pods = [lease.pod_id for lease in leases] if record.pods else [record.pod_id]
     items, done = count_items(run) or (None, None)
     until = None if state == "ended" else record.held_until
     return RunRow(
@@ -70,7 +69,8 @@ def _row(run: Run) -> RunRow:
         pods=list(filter(None, pods)),
         since=datetime.fromtimestamp(record.began_at, UTC),
         held_until=None if until is None else datetime.fromtimestamp(until, UTC),
-        spent=round(run.cost(), 4),
+        # The record has no price before the pod is ready.
+        spent=round(run.cost(max((lease.price_hr or 0.0 for lease in leases), default=0.0)), 4),
         exit_code=record.exit_code,
         command=record.command if isinstance(record.command, str) else shlex.join(record.command),
         swept_at=None if record.swept_at is None else datetime.fromtimestamp(record.swept_at, UTC),
@@ -119,8 +119,8 @@ def command(
 
     The state is renting, running, holding (a result could not be fetched, and the pod is held for the time
     shown), ended, swept or interrupted. With --each, it has the number of items that have ended (3/12). The
-    process of an interrupted run has died; `primepods attach` takes the run over. If something else, such as
-    `primepods sweep`, has deleted its pod, the run has ended, and the table says when.
+    process of an interrupted run has died; `primepods attach` takes the run over. If `primepods sweep` has
+    deleted its pod, the run has ended, and the table says when.
     """
     from primepods.runs import list_runs, note_sweeps
 
@@ -195,7 +195,15 @@ def attach(
             ExitCode.USAGE,
         )
     try:
-        _show_to_end(run, show(run, tail=tail))
+        shown = show(run, tail=tail)
+        next(shown)
+        if run.state == "holding" and (until := run.record.held_until) is not None:
+            left = short_duration(max(0.0, until - time.time()))
+            print_info(
+                f"Its pod is held for {left} more, since a result is missing: see the messages above. "
+                f"`primepods stop {run.name}` deletes the pod without it."
+            )
+        _show_to_end(run, shown)
     except KeyboardInterrupt:
         print_info(f"Detached: {run.name} keeps running. To stop it, run `primepods stop {run.name}`.")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
