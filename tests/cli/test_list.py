@@ -157,7 +157,7 @@ def test_errors_are_a_line(emulator: Emulator, run: Run, monkeypatch: pytest.Mon
     assert time.monotonic() - begun < 20
     emulator.faults.clear()
     monkeypatch.setenv("PRIME_API_KEY", "wrong")
-    assert ", and set PRIME_API_KEY. Without an account, see" in run("list").stderr
+    assert "The API key (environment variable PRIME_API_KEY) is wrong or expired" in run("list").stderr
     monkeypatch.delenv("PRIME_API_KEY")
     result = run("list")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)

@@ -5,7 +5,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -194,10 +193,8 @@ def test_an_address_that_was_made_up_is_told_at_once(
     emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the variable that makes rehearsals work, which the library reads."""
-    begun = time.monotonic()
-    result = run("exec", "pod1", "--ssh-option=-o", "--ssh-option=ConnectTimeout=1", "--", "echo in")
-    assert time.monotonic() - begun < 20
-    assert result.exit_code == 255
+    result = run("exec", "pod1", "--", "echo in")
+    assert result.exit_code == 2
     assert "that of an emulated pod" in result.stderr
     assert "PRIMEPODS_SSH_COMMAND=" in result.stderr
     monkeypatch.setenv("PRIMEPODS_SSH_COMMAND", LOCAL_SSH)
