@@ -5,6 +5,7 @@ import fcntl
 import io
 import logging
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar, cast
@@ -15,7 +16,7 @@ import simloom
 from primepods import PodSpec
 from primepods.emulator import Cut, Delay, Emulator, Fault, Html, Reset, Stale, Status
 from primepods.events import Event
-from primepods.runs import Balance, find_run
+from primepods.runs import Balance, RunRecord, find_run
 
 from .clocks import ApiClock, now
 from .invariants import BrokenInvariantError, Use, billed, check_pods, check_swept, check_traces
@@ -114,6 +115,18 @@ class World:
     def url(self) -> str:
         """The API's base URL."""
         return f"http://127.0.0.1:{_PORT}"
+
+    def record(self, max_hours: float = 1.0, **fields: Any) -> RunRecord:
+        """Return the record of a detached run that begins now."""
+        return RunRecord(
+            client={},
+            find={"gpu_type": self.spec.gpu_type, "limit": 1},
+            changes={"name": "train"},
+            lease={"login": True, "interval": 5.0, "max_hours": max_hours, "max_spend": None},
+            is_detached=True,
+            began_at=time.time(),
+            **fields,
+        )
 
     async def begin(self, *, clock_error: float = 0.0, **fleet: Any) -> None:
         """Start the API, with some pods of others.

@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import time
-
-from primepods.runs import RunRecord
 
 from ..invariants import billed
 from ..world import World
@@ -29,17 +26,12 @@ async def story(world: World) -> None:
         json.dumps({"seconds": world.choose("seconds", 100, 20, 600), "code": world.choose("code", 0, 3)})
         for _ in range(world.choose("items", 3, 6))
     ]
-    record = RunRecord(
-        client={},
-        find={"gpu_type": world.spec.gpu_type, "limit": 1},
-        changes={"name": "train"},
-        lease={"login": True, "interval": 5.0, "max_hours": _LIMIT / 3600, "max_spend": None},
+    record = world.record(
+        max_hours=_LIMIT / 3600,
         command=["save", "{seconds}", "{code}"],
         downloads=[("out", str(here))],
         pods=world.choose("pods", 2, 1),
         restarts=1,
-        is_detached=True,
-        began_at=time.time(),
         wind_down=180.0,
     )
     run = await ann.begin_run(record, items)

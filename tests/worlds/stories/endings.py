@@ -1,9 +1,5 @@
 """A power cut, a partition and `stop` around the end of a run, whose command saves its work now and then."""
 
-import time
-
-from primepods.runs import RunRecord
-
 from ..world import World
 
 _LIMIT, _WIND_DOWN, _BOOT = 1_800.0, 180.0, 60.0
@@ -20,15 +16,10 @@ async def story(world: World) -> None:
     here = world.folder / "here"
     here.mkdir()
     seconds = world.choose("seconds", 100, 1_200, 3_600)
-    record = RunRecord(
-        client={},
-        find={"gpu_type": world.spec.gpu_type, "limit": 1},
-        changes={"name": "train"},
-        lease={"login": True, "interval": 5.0, "max_hours": _LIMIT / 3600, "max_spend": None},
+    record = world.record(
+        max_hours=_LIMIT / 3600,
         command=["save", str(seconds), str(world.choose("code", 0, 3))],
         downloads=[("out", str(here / "out"))],
-        is_detached=True,
-        began_at=time.time(),
         wind_down=_WIND_DOWN,
     )
     run = await ann.begin_run(record)

@@ -1,9 +1,6 @@
 """The process of a detached run dies at any moment, connections are cut at any byte, and pods are lost."""
 
 import asyncio
-import time
-
-from primepods.runs import RunRecord
 
 from ..world import World
 
@@ -18,14 +15,8 @@ async def story(world: World) -> None:
         world.fail_sometimes()
     restarts = world.choose("restarts", 0, 2)
     ann = world.machine("ann")
-    record = RunRecord(
-        client={},
-        find={"gpu_type": world.spec.gpu_type, "limit": 1},
-        changes={"name": "train"},
-        lease={"login": True, "interval": 5.0, "max_hours": 1.0, "max_spend": None},
+    record = world.record(
         command=["print", str(world.choose("lines", 5, 60, 300)), str(world.choose("code", 0, 3))],
-        is_detached=True,
-        began_at=time.time(),
         restarts=restarts,
     )
     run = await ann.begin_run(record)
