@@ -17,7 +17,7 @@ from tests.support.processes import Process, start_command
 
 from .conftest import Run, in_terminal, name_api
 from .test_run import LOCAL_SSH, OPTIONS, here, market
-from .test_runs import BOUNDED, go, no_process_is_left, records, row
+from .test_runs import BOUNDED, go, kill_process, no_process_is_left, records, row
 
 __all__ = ["here", "market", "no_process_is_left"]
 
@@ -278,9 +278,8 @@ def test_items_without_a_result_begin_again(
     assert (shown["state"], shown["pod"], set(shown["pods"]), len(old)) == ("running", None, old, 3)
     assert (shown["done"], shown["items"]) == (1, 5)
     assert re.search(r"  running 1/5 .*  3 pods  ", run("runs", "--output", "table").stdout)
-    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    kill_process(run, tmp_path)
     process.communicate(timeout=60)
-    wait_for(lambda: row(run)["state"] == "interrupted")
     spent = row(run)["spent"]
     reader = start_command("attach", name)
     wait_for(lambda: all(begun(tmp_path).count(item) == 2 for item in "234"))
@@ -309,8 +308,7 @@ def test_stop_ends_all_items(
     if has_died:
         output = tmp_path / "state" / "runs" / name / "stdout"
         wait_for(lambda: output.read_text().count("begun") == 4)
-        os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
-        wait_for(lambda: row(run)["state"] == "interrupted")
+        kill_process(run, tmp_path)
         # The jobs of a pod may be out of order, such as those that began in the same second.
         [started] = (tmp_path / "pods").glob("*/*/.primepods/jobs/*-1-0/started")
         pid, second = started.read_text().split()
@@ -347,9 +345,8 @@ def test_stop_of_a_dead_run_waits_for_no_pod_that_boots(
 def test_before_a_limit_the_items_at_work_are_saved(market: Emulator, run: Run, tmp_path: Path) -> None:
     """The limit is that of the whole run: its dead process has used most of it."""
     process, name = live(tmp_path, "-d")
-    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    kill_process(run, tmp_path)
     process.communicate(timeout=60)
-    wait_for(lambda: row(run)["state"] == "interrupted")
     record = tmp_path / "state" / "runs" / name / "run.json"
     aged = records(tmp_path)[0] | {"began_at": time.time() - 3600 + 310}
     record.write_text(json.dumps(aged), encoding="utf-8")

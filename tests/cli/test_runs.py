@@ -55,6 +55,18 @@ def row(run: Run) -> dict[str, Any]:
     return dict(found)
 
 
+def new_record(**fields: Any) -> RunRecord:
+    """A record with these fields, and no others that mean something."""
+    plain: dict[str, Any] = {name: {} for name in ("client", "find", "changes", "lease")}
+    return RunRecord(**{**plain, "command": "", "is_detached": True, "began_at": 0.0, **fields})
+
+
+def kill_process(run: Run, tmp_path: Path) -> None:
+    """Kill the process of the only run, and return when the run is interrupted."""
+    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    wait_for(lambda: row(run)["state"] == "interrupted")
+
+
 def go(tmp_path: Path) -> None:
     """Let the command on the pod end."""
     for home in (tmp_path / "pods").glob("*/*"):
@@ -121,9 +133,8 @@ def test_a_run_whose_process_was_killed_is_taken_over(
     words = ["--upload", "data:work", "--download", "out", "--check", "mkdir checked"]
     process = start_command("run", *detach, *BOUNDED, *words, "--", f"echo x >>~/begun; {SLOW}")
     wait_for(lambda: any(record["job"] for record in records(tmp_path)))
-    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
+    kill_process(run, tmp_path)
     process.communicate(timeout=60)
-    wait_for(lambda: row(run)["state"] == "interrupted")
     Path("data").rmdir()
     readers = [start_command("attach", row(run)["name"]) for _ in range(2)]
     wait_for(lambda: row(run)["state"] == "running")
@@ -151,8 +162,7 @@ def test_a_process_that_dies_after_its_command_keeps_the_exit_code(
     line = f"echo x >>~/begun; exit {0 if words else 3}"
     name = run("run", "-d", *BOUNDED, *words, "--", line).stdout.strip()
     wait_for(lambda: bool(market.requests.where(operation="delete")))
-    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
-    wait_for(lambda: row(run)["state"] == "interrupted")
+    kill_process(run, tmp_path)
     for pod_id in market.pods:
         market.delete_pod(pod_id)
     assert run("attach", name).exit_code == code
@@ -166,8 +176,7 @@ def test_a_used_up_budget_stops_no_take_over(
 ) -> None:
     """The pod is deleted, and the exit code says why; a pod to keep has no budget, and stays."""
     name = run("run", "-d", *keep, *BOUNDED, "--", SLOW).stdout.strip()
-    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
-    wait_for(lambda: row(run)["state"] == "interrupted")
+    kill_process(run, tmp_path)
     folder = RunFolder.open(tmp_path / "state" / "runs" / name)
     folder.save(began_at=folder.record.began_at - 7200)
     if keep:
@@ -191,8 +200,7 @@ def test_a_failed_deletion_counts_its_pod_once(market: Emulator, run: Run, tmp_p
     market.faults.add(Edit(put={"data.0.status": "ERROR"}), on="status", times=1)
     name = run("run", "-d", *OPTIONS, "--max-hours", "9", "--", SLOW).stdout.strip()
     assert records(tmp_path)[0]["spent"] > 0.0
-    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
-    wait_for(lambda: row(run)["state"] == "interrupted")
+    kill_process(run, tmp_path)
     folder = RunFolder.open(tmp_path / "state" / "runs" / name)
     hour_ago, lease = (folder.record.leased_at or 0.0) - 3600, folder.record.lease | {"release_timeout": 0.5}
     folder.save(leased_at=hour_ago, began_at=hour_ago, lease=lease, price_hr=0.0)  # as before it is ready
@@ -222,8 +230,7 @@ def test_a_take_over_without_ssh(market: Emulator, run: Run, tmp_path: Path) -> 
     ssh.write_text(f'#!/bin/sh\nexec {LOCAL_SSH} "$@"\n', encoding="utf-8")
     ssh.chmod(0o755)
     name = run("run", "-d", *BOUNDED, "--ssh-command", shlex.quote(str(ssh)), "--", SLOW).stdout.strip()
-    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
-    wait_for(lambda: row(run)["state"] == "interrupted")
+    kill_process(run, tmp_path)
     ssh.unlink()
     attached = run("attach", name)
     assert (attached.exit_code, "--ssh-command" in attached.stderr) == (1, True), attached.stderr
@@ -235,8 +242,7 @@ def test_a_take_over_without_ssh(market: Emulator, run: Run, tmp_path: Path) -> 
 
 def test_who_only_looks_at_a_run_stops_no_take_over() -> None:
     """Not even while the machine is so busy that a look takes a second."""
-    record = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
-    run = RunFolder.create(record)
+    run = RunFolder.create(new_record())
     os.close(run._lock)
     run = RunFolder.open(run.path)
     with (run.path / "lock").open("rb") as looking:
@@ -286,13 +292,11 @@ def test_a_restart_counts_what_the_earlier_pods_have_cost(
     """To the sum that `runs` shows, and towards --max-spend: once that is used up, no pod is ordered."""
     monkeypatch.setenv("PRIMEPODS_SSH_COMMAND", LOCAL_SSH)
     lease = {"login": True, "interval": 0.1, "max_hours": None, "max_spend": 50.0}
-    record = RunRecord(
+    record = new_record(
         client={"base_url": None, "context": None, "team_id": None},
         find={"gpu_type": "H100", "limit": 1},
-        changes={},
         lease=lease,
         command=f"cat {tmp_path}/state/runs/*/run.json",
-        is_detached=True,
         began_at=time.time(),
         restart=1,
         spent=40.0,
@@ -310,9 +314,7 @@ def test_a_restart_counts_what_the_earlier_pods_have_cost(
 
 def test_a_tail_begins_with_a_line(run: Run) -> None:
     """Also if the lines are so long that a piece of the file begins within one of them."""
-    ended = RunFolder.create(
-        RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
-    )
+    ended = RunFolder.create(new_record())
     lines = [letter * 40_000 + "\n" for letter in "abc"]
     (ended.path / "stdout").write_text("".join(lines), encoding="utf-8")
     ended.end(0)
@@ -322,9 +324,7 @@ def test_a_tail_begins_with_a_line(run: Run) -> None:
 
 def test_prune_keeps_the_record_of_a_billed_pod(run: Run, tmp_path: Path) -> None:
     """As long as the file of its lease is there, its run is listed, its cost grows, and `stop` tells it."""
-    billed = RunFolder.create(
-        RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
-    )
+    billed = RunFolder.create(new_record())
     lease_file = tmp_path / "state" / "lease.json"
     lease_file.touch()
     ended_at = time.time() - 3600
@@ -366,8 +366,7 @@ def test_many_stops_at_once_have_one_winner(
 def test_a_sweep_ends_a_run_whose_process_was_killed(market: Emulator, run: Run, tmp_path: Path) -> None:
     """The list says since when, and for how much, which no longer grows; and the run can be pruned."""
     name = run("run", "-d", *BOUNDED, "--", SLOW).stdout.strip()
-    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
-    wait_for(lambda: row(run)["state"] == "interrupted")
+    kill_process(run, tmp_path)
     folder = RunFolder.open(tmp_path / "state" / "runs" / name)
     folder.save(leased_at=(folder.record.leased_at or 0.0) - 3600)
     assert run("sweep", "--yes").exit_code == 0
@@ -397,9 +396,7 @@ def test_a_pod_that_a_run_has_left_is_counted_until_its_sweep(
 ) -> None:
     """Its run had ended an hour before, or its process had died; the exit code stays, and nothing is held."""
     now = time.time()
-    left = RunFolder.create(
-        RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=now - 7200)
-    )
+    left = RunFolder.create(new_record(began_at=now - 7200))
     left.save(**end, pod_id="pod", lease_file="gone", leased_at=now - 7200)
     left.save(price_hr=1.0, held_until=now)
     left.unlock()
@@ -416,8 +413,7 @@ def test_stop_waits_for_no_boot(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
         name_api(market, monkeypatch)
         starting = start_command("run", "-d", *BOUNDED, "--", SLOW)
         wait_for(lambda: bool(market.pods))
-        os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
-        wait_for(lambda: row(run)["state"] == "interrupted")
+        kill_process(run, tmp_path)
         starting.communicate(timeout=60)
         assert run("stop", row(run)["name"]).exit_code == 0
         assert not market.pods
@@ -428,7 +424,7 @@ def test_stop_knows_whose_process_it_is(market: Emulator, run: Run) -> None:
 
     A file that the process closes meanwhile, here the list of its files, hides no lock behind it.
     """
-    record = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
+    record = new_record()
     spare = os.open(os.devnull, os.O_RDONLY)
     other = RunFolder.create(record)
     os.close(spare)
@@ -446,7 +442,7 @@ def test_stop_knows_whose_process_it_is(market: Emulator, run: Run) -> None:
 
 def test_a_run_that_cannot_be_recorded_leaves_nothing() -> None:
     """Here, a limit on the size of files stands for a full disk."""
-    record = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
+    record = new_record()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
     try:
@@ -463,8 +459,7 @@ def test_stop_of_a_run_that_ends_meanwhile(run: Run, *, has_new_process: bool) -
 
     It does not end a process that has the number of the ended one by now.
     """
-    record = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
-    ending = RunFolder.create(record)
+    ending = RunFolder.create(new_record())
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]) as other:
         ending.save(pid=other.pid if has_new_process else 0)
         timer = threading.Timer(0.5, ending.end, (3,))
@@ -479,10 +474,7 @@ def test_stop_of_a_run_that_ends_meanwhile(run: Run, *, has_new_process: bool) -
 
 def test_attach_ignores_no_option(run: Run) -> None:
     """What is only for a job on a pod is refused for a run, and what is only for a run is for a job."""
-    record = RunRecord(
-        client={"context": "x"}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0
-    )
-    ended = RunFolder.create(record)
+    ended = RunFolder.create(new_record(client={"context": "x"}))
     ended.end(0)
     (ended.path / "stdout").write_bytes(b"line\n" * 50_000 + b"a\r\nb\nc")
     shown = run("attach", ended.name, "-c", "x", "--tail", "3")
@@ -577,10 +569,7 @@ def test_output_waits_on_the_pod_while_the_disk_here_is_full(
     market: Emulator, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, *, is_created: bool
 ) -> None:
     """It is here, whole and once, when there is space again, also for the file itself."""
-    record = RunRecord(
-        client={}, find={}, changes={}, lease={"interval": 0.05}, command="", is_detached=True, began_at=0.0
-    )
-    run = RunFolder.create(record)
+    run = RunFolder.create(new_record(lease={"interval": 0.05}))
     failures = [OSError(errno.ENOSPC, "no space")]
 
     def open_file(path: Path, mode: str) -> io.FileIO:
@@ -642,7 +631,7 @@ def test_what_cannot_be_is_told(market: Emulator, run: Run, tmp_path: Path) -> N
     broken.mkdir()
     (broken / "run.json").write_text("[", encoding="utf-8")
     assert "run broken: " in run("runs").stderr
-    other = RunRecord(client={}, find={}, changes={}, lease={}, command="", is_detached=True, began_at=0.0)
+    other = new_record()
     text = json.dumps({"version": 1, **attrs.asdict(other), "host": None})
     (broken / "run.json").write_text(text, encoding="utf-8")
     assert "(its host is None). Repair it, use the version" in run("attach", "broken").stderr
@@ -667,7 +656,7 @@ def test_what_cannot_be_is_told(market: Emulator, run: Run, tmp_path: Path) -> N
 
 def write(path: Path, **fields: Any) -> None:
     """Write a record with these fields."""
-    record = RunRecord(client={}, find={}, changes={}, lease={}, command="x", is_detached=True, began_at=0.0)
+    record = new_record(command="x")
     path.write_text(json.dumps({"version": 1, **attrs.asdict(record), **fields}), encoding="utf-8")
 
 
@@ -725,17 +714,7 @@ def test_a_record_that_does_not_fit_is_passed_over(
 def test_the_folder_of_a_run_is_in_the_folder_of_runs(tmp_path: Path, name: str) -> None:
     """Nothing is made for a name that is none of a folder; one that another program made is passed over."""
     with pytest.raises(ValueError, match="name must be"):
-        RunFolder.create(
-            RunRecord(
-                client={},
-                find={},
-                changes={"name": name},
-                lease={},
-                command="",
-                is_detached=True,
-                began_at=0.0,
-            )
-        )
+        RunFolder.create(new_record(changes={"name": name}))
     assert not (tmp_path / "state").exists()
     other = tmp_path / "state" / "runs" / "my run"
     other.mkdir(parents=True)
@@ -749,8 +728,7 @@ def test_a_lease_is_taken_over_only_with_its_own_account(
 ) -> None:
     """Without its key, or at another address, nothing is changed: later, the command goes on to its end."""
     name = run("run", "-d", *BOUNDED, "--", SLOW).stdout.strip()
-    os.kill(records(tmp_path)[0]["pid"], signal.SIGKILL)
-    wait_for(lambda: row(run)["state"] == "interrupted")
+    kill_process(run, tmp_path)
     with Emulator() as other, monkeypatch.context() as patched:
         for key, url, says in (
             ("", market.url, "No API key"),

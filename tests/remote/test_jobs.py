@@ -361,43 +361,39 @@ async def test_a_pod_that_lies_raises_our_errors_only(tmp_path: Path, said: str)
             continue
 
 
+def losing_pod(folder: Path, line: str) -> Pod:
+    """A pod whose connections say no more than an exit code, after a line of the shell that may end them."""
+    mute = folder / "mute"
+    mute.write_text(
+        "#!/bin/sh\ncase \" $* \" in *' -G '*) exit 0;; esac\ncd " + shlex.quote(str(folder)) + "\n"
+        "for mark; do :; done; mark=${mark##* }\necho $mark ready; echo $mark ready >&2; read -r line\n"
+        f"{line}\necho $mark exit 3; echo $mark exit 3 >&2\n",
+        encoding="utf-8",
+    )
+    mute.chmod(0o755)
+    return Pod(primepods.SSHTarget("root", "198.18.0.9"), folder, {"ssh_command": str(mute)})
+
+
 async def test_a_lost_request_is_repeated_however_long_it_took(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The time to connect again counts from the loss. A script that fails without a word has an exit code."""
-    mute, lost = tmp_path / "mute", tmp_path / "lost"
-    mute.write_text(
-        "#!/bin/sh\ncase \" $* \" in *' -G '*) exit 0;; esac\n"
-        "for mark; do :; done; mark=${mark##* }\necho $mark ready; echo $mark ready >&2; read -r line\n"
-        f"[ -e {shlex.quote(str(lost))} ] || {{ echo >{shlex.quote(str(lost))}; exit; }}\n"
-        "echo $mark exit 3; echo $mark exit 3 >&2\n",
-        encoding="utf-8",
-    )
-    mute.chmod(0o755)
     loop = asyncio.get_running_loop()
-    real_time = loop.time
+    real_time, lost = loop.time, tmp_path / "lost"
     monkeypatch.setattr(loop, "time", lambda: real_time() + 1_000 * lost.exists())
-    pod = Pod(primepods.SSHTarget("root", "198.18.0.9"), tmp_path, {"ssh_command": str(mute)})
+    pod = losing_pod(tmp_path, "[ -e lost ] || { echo >lost; exit; }")
     with pytest.raises(primepods.JobError, match=r"for the job n on pod pod1 failed with exit code 3\.$"):
         await pod.remote().job("n").stop()
 
 
 async def test_a_request_that_is_always_lost_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time counts from the first loss, even if each connection lasts a while."""
-    mute, tries = tmp_path / "mute", tmp_path / "tries"
-    mute.write_text(
-        "#!/bin/sh\ncase \" $* \" in *' -G '*) exit 0;; esac\n"
-        "for mark; do :; done; mark=${mark##* }\necho $mark ready; echo $mark ready >&2; read -r line\n"
-        f"echo >>{shlex.quote(str(tries))}; [ $(wc -l <{shlex.quote(str(tries))}) -gt 20 ] || exit\n"
-        "echo $mark exit 3; echo $mark exit 3 >&2\n",
-        encoding="utf-8",
-    )
-    mute.chmod(0o755)
+    tries = tmp_path / "tries"
     tries.touch()
     loop = asyncio.get_running_loop()
     real_time = loop.time
     monkeypatch.setattr(loop, "time", lambda: real_time() + 20 * tries.stat().st_size)
-    pod = Pod(primepods.SSHTarget("root", "198.18.0.9"), tmp_path, {"ssh_command": str(mute)})
+    pod = losing_pod(tmp_path, "echo >>tries; [ $(wc -l <tries) -gt 20 ] || exit")
     with pytest.raises(primepods.ConnectionLostError, match="not restored within 100 s"):
         await pod.remote().job("n").stop(grace=0)
 

@@ -20,7 +20,7 @@ from primepods.emulator import Emulator
 from primepods.sync._portal import Portal
 from tests.remote.sshd import is_running
 from tests.renting.stage import lease_files, spec_of
-from tests.renting.test_processes import PRELUDE, process
+from tests.renting.test_processes import PRELUDE, leasing
 from tests.support.client import make_client
 from tests.sync.harness import eventually
 
@@ -373,10 +373,8 @@ ENDINGS = {
 )
 def test_the_end_of_a_process_releases_its_leases(folder: Path, ending: str) -> None:
     """Before the interpreter is gone; and a forked child leaves its parent's alone."""
-    with (
-        Emulator(boot_seconds=0, delete_seconds=0.2) as emulator,
-        process(emulator, folder, PRELUDE + ENDINGS[ending]) as running,
-    ):
+    source = PRELUDE + ENDINGS[ending]
+    with leasing(folder, source, boot_seconds=0, delete_seconds=0.2) as (emulator, running):
         assert running.line() == "ready"
         _, errors = running.communicate("\n", timeout=100)
         assert (len(emulator.pods), list(lease_files(folder))) == (0, []), errors

@@ -9,7 +9,7 @@ import pytest
 
 from primepods.emulator import Emulator, Status
 from tests.renting.stage import lease_files
-from tests.renting.test_processes import process
+from tests.renting.test_processes import leasing
 
 pytestmark = pytest.mark.slow
 
@@ -138,7 +138,7 @@ def wait_for_delete(emulator: Emulator) -> None:
 
 def test_ctrl_c_is_raised_in_no_task_while_releasing(folder: Path) -> None:
     """Where it is raised by chance, an answer may be lost, and the task that awaits it hangs."""
-    with Emulator(boot_seconds=0, delete_seconds=0.5) as emulator, process(emulator, folder, BUSY) as running:
+    with leasing(folder, BUSY, boot_seconds=0, delete_seconds=0.5) as (emulator, running):
         assert running.line() == "ready"
         emulator.faults.add(Status(503), on="delete", times=2)
         running.send_signal(signal.SIGINT)
@@ -151,10 +151,7 @@ def test_ctrl_c_is_raised_in_no_task_while_releasing(folder: Path) -> None:
 
 def test_ctrl_c_in_a_loop_of_ones_own_is_raised_at_the_end(folder: Path) -> None:
     """`run_until_complete` has no handler of asyncio's, which would cancel the task."""
-    with (
-        Emulator(boot_seconds=0, delete_seconds=3.0) as emulator,
-        process(emulator, folder, OWN_LOOP) as running,
-    ):
+    with leasing(folder, OWN_LOOP, boot_seconds=0, delete_seconds=3.0) as (emulator, running):
         assert running.line() == "ready"
         wait_for_delete(emulator)
         # In the first 0.05 s it would count as what ended the block.
@@ -167,30 +164,21 @@ def test_ctrl_c_in_a_loop_of_ones_own_is_raised_at_the_end(folder: Path) -> None
 
 def test_ctrl_c_in_a_child_forked_while_releasing_is_the_childs(folder: Path) -> None:
     """There is nothing that it releases."""
-    with (
-        Emulator(boot_seconds=0, delete_seconds=1.0) as emulator,
-        process(emulator, folder, FORKED) as running,
-    ):
+    with leasing(folder, FORKED, boot_seconds=0, delete_seconds=1.0) as (_, running):
         output, _ = running.communicate(timeout=100)
         assert output.strip() == "7"
 
 
 def test_handlers_of_sigint_are_restored_and_others_left_alone(folder: Path) -> None:
     """One that is set in the block is called during the release, and stays."""
-    with (
-        Emulator(boot_seconds=0, delete_seconds=0.5) as emulator,
-        process(emulator, folder, HANDLERS) as running,
-    ):
+    with leasing(folder, HANDLERS, boot_seconds=0, delete_seconds=0.5) as (_, running):
         output, _ = running.communicate(timeout=100)
         assert output.split() == ["True", "ours", "ours", "chained", "ours"]
 
 
 def test_ctrl_c_ends_what_blocks_the_loop_while_releasing(folder: Path) -> None:
     """A loop that is blocked hears of none; after a second the next one is raised, as without a release."""
-    with (
-        Emulator(boot_seconds=0, delete_seconds=0.05) as emulator,
-        process(emulator, folder, BLOCKED) as running,
-    ):
+    with leasing(folder, BLOCKED, boot_seconds=0, delete_seconds=0.05) as (_, running):
         assert running.line() == "blocked"
         with ThreadPoolExecutor() as pool:
             said = pool.submit(running.line)

@@ -4,9 +4,11 @@ import signal
 import subprocess
 import textwrap
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -118,6 +120,13 @@ def process(emulator: Emulator, folder: Path, source: str) -> Process:
     return start_python("-c", textwrap.dedent(source), stdin=subprocess.PIPE, environment=environment)
 
 
+@contextmanager
+def leasing(folder: Path, source: str, **options: Any) -> Iterator[tuple[Emulator, Process]]:
+    """An emulator with these options, and such a process."""
+    with Emulator(**options) as emulator, process(emulator, folder, source) as running:
+        yield emulator, running
+
+
 def interrupt_until_its_end(running: Process) -> None:
     """Send SIGINT every 0.4 s until the process ends: a busy process merges pending signals."""
     ends_at = time.monotonic() + 50
@@ -161,10 +170,7 @@ def test_ctrl_c_deletes_before_the_process_ends(
     folder: Path, source: str, boot: float, told: list[str]
 ) -> None:
     """KeyboardInterrupt comes out when the pod, or each of a pool, is gone; also while it boots."""
-    with (
-        Emulator(boot_seconds=boot, delete_seconds=0.3) as emulator,
-        process(emulator, folder, source) as running,
-    ):
+    with leasing(folder, source, boot_seconds=boot, delete_seconds=0.3) as (emulator, running):
         assert [running.line().partition(" ")[0] for _ in told] == told
         while not emulator.requests.where(path="/api/v1/pods/status"):
             time.sleep(0.01)
@@ -176,10 +182,7 @@ def test_ctrl_c_deletes_before_the_process_ends(
 
 def test_a_second_ctrl_c_waits_until_the_deletion_is_accepted(folder: Path) -> None:
     """And the process ends soon."""
-    with (
-        Emulator(boot_seconds=0, delete_seconds=0.5) as emulator,
-        process(emulator, folder, ASYNC) as running,
-    ):
+    with leasing(folder, ASYNC, boot_seconds=0, delete_seconds=0.5) as (emulator, running):
         assert [running.line().partition(" ")[0] for _ in range(2)] == ["begun", "ready"]
         emulator.faults.add(Status(503), on="delete", times=3)
         running.send_signal(signal.SIGINT)
@@ -195,7 +198,7 @@ def test_a_second_ctrl_c_waits_until_the_deletion_is_accepted(folder: Path) -> N
 )
 def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path, source: str) -> None:
     """The pod is named on stderr and in its file, and a sweep deletes it."""
-    with Emulator(boot_seconds=0, delete_seconds=0) as emulator, process(emulator, folder, source) as running:
+    with leasing(folder, source, boot_seconds=0, delete_seconds=0) as (emulator, running):
         assert running.line() == "begun"
         pod_id = running.line().split()[1]
         emulator.faults.add(Status(503), on="delete")
@@ -214,8 +217,7 @@ def test_ctrl_c_again_and_again_gives_up_and_says_so(folder: Path, source: str) 
 def test_a_lease_whose_loop_has_ended_is_told(folder: Path) -> None:
     """In another one its release would be waited for in vain, for ever; a sweep finds the pod at once."""
     with (
-        Emulator(boot_seconds=0, delete_seconds=0) as emulator,
-        process(emulator, folder, OTHER_LOOP) as running,
+        leasing(folder, OTHER_LOOP, boot_seconds=0, delete_seconds=0) as (emulator, running),
         primepods.Client(emulator.api_key, base_url=emulator.url) as client,
     ):
         pod_id = running.line()
@@ -239,7 +241,7 @@ def test_a_client_whose_loop_is_gone_stops_no_release_at_exit(folder: Path) -> N
         client._portal.close()
         """
     )
-    with Emulator(boot_seconds=0, delete_seconds=0) as emulator, process(emulator, folder, source) as running:
+    with leasing(folder, source, boot_seconds=0, delete_seconds=0) as (emulator, running):
         lost, slow = running.line().split()
         emulator.faults.add(Status(503), on="delete", pod_id=lost)
         # Longer than a loop has at its own end.
