@@ -2,14 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from primepods.cli._shared.spend import By, group_records
 from primepods.emulator import Emulator, ManualClock
-from tests.charts.test_spend import NOON, record
 from tests.cli.conftest import Run, name_api
 
 
@@ -65,12 +62,6 @@ def test_a_chart_that_cannot_be_written(past: Emulator, run: Run, tmp_path: Path
         assert result.stderr.startswith(f"primepods history: --chart {file}: No ")
 
 
-def test_a_record_that_ends_before_it_begins() -> None:
-    """It has no GPU hours, rather than negative ones, which would lower the sum."""
-    [group] = group_records([record(1.0, end=NOON - timedelta(hours=1))], By.GPU)
-    assert group.gpu_hours == 0
-
-
 def test_a_month_of_bars(past: Emulator, run: Run) -> None:
     """Each day is a line, and the total is that of the rows."""
     shown = run("history", "--kind", "instance").stdout
@@ -80,5 +71,3 @@ def test_a_month_of_bars(past: Emulator, run: Run) -> None:
     assert 20 < len(bars.splitlines()) < 35
     assert "█" in bars
     assert run("history", "--since", "yesterday").exit_code == 2
-    refused = run("history", "--by", "gpu", "--limit", "3")
-    assert (refused.exit_code, "--by and --limit cannot be combined" in refused.stderr) == (2, True)

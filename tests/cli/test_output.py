@@ -6,14 +6,13 @@ import json
 import os
 import pty
 import sys
-from datetime import date
 
 import pytest
 
 from primepods.cli._shared.stderr import background_stderr
 from primepods.cli._shared.table import print_info, write_ids
 from primepods.emulator import Emulator
-from tests.cli.conftest import Run, in_terminal, name_api, set_size
+from tests.cli.conftest import Run, in_terminal, set_size
 
 LONG = "3fa2b1c4" * 4
 STATES = ("train-large-batches-on-everything", "PROVISIONING", "$12.50")
@@ -97,27 +96,6 @@ def test_a_long_value_is_whole(emulator: Emulator, run: Run) -> None:
     for arguments in (["get", "long"], ["get", "long", "-o", "json"]):
         assert "n" * 300 in run(*arguments).stdout
     assert "n" * 201 not in run("list").stdout
-
-
-@pytest.mark.parametrize("by", ["gpu", "kind", "provider", "team", "day", "week"])
-def test_history_by(run: Run, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
-    """What was billed for each, the dearest first, or by time, in all forms; the sum is that of the bills."""
-    with Emulator(history=60) as past:
-        name_api(past, monkeypatch)
-        rows = json.loads(run("history", "-o", "json").stdout)
-        groups = json.loads(run("history", "--by", by, "-o", "json").stdout)
-        shown = run("history", "--by", by).stdout
-    billed = [group["billed"] for group in groups]
-    if by in {"day", "week"}:
-        starts = [date.fromisoformat(group[by]) for group in groups]
-        assert starts == sorted(set(starts))
-        assert by == "day" or not any(start.weekday() for start in starts)
-    else:
-        assert billed == sorted(billed, reverse=True)
-        assert sum(group["records"] for group in groups) == len(rows)
-    assert sum(billed) == pytest.approx(sum(row["total_billed_price"] for row in rows), abs=0.01)
-    assert list(groups[0]) == [by, "records", "gpu_hours", "billed"]
-    assert f"${sum(billed):,.2f}" in shown.splitlines()[-1]
 
 
 @pytest.mark.parametrize("command", ["get", "status", "wait"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,6 @@ from primepods.runs import AgentBudget, Run, list_runs
 from .._shared.command import Api
 from .._shared.errors import CommandError
 from .._shared.handles import resolve_handle_async
-from .._shared.spend import By, group_records
 from .._shared.text import printable
 from ._results import (
     NOTICE,
@@ -213,9 +213,12 @@ class AgentTools:
             records.append(record)
             if len(records) == _MAX_RECORDS:
                 break
+        by_gpu = defaultdict[str, float](float)
+        for record in records:
+            by_gpu[record.gpu_name if record.gpu_count else "-"] += record.total_billed_price
         found = Spend(
             billed=math.fsum(record.total_billed_price for record in records),
-            by_gpu={row.value or "-": row.billed for row in group_records(records, By.GPU)[:_MAX_GROUPS]},
+            by_gpu=dict(sorted(by_gpu.items(), key=lambda item: -item[1])[:_MAX_GROUPS]),
             is_complete=len(records) < _MAX_RECORDS,
         )
         if self._agent_runs is not None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import attrs
 import typer
@@ -19,12 +19,13 @@ from primepods._utils.text import short_duration
 
 from .._shared.command import Api, api_command
 from .._shared.durations import parse_day
-from .._shared.errors import CommandError, ExitCode
+from .._shared.errors import CommandError
 from .._shared.output import LimitOption, ModelTable, PrintOptions, readable_rows
-from .._shared.spend import ByOption, group_records, group_table, print_daily_bars
-from .._shared.table import Column, print_info
+from .._shared.table import Column, has_colour, paint, print_info, terminal_width, write
 from ._filters import Name, name_matches
 
+_MAX_BARS: Final = 31
+"""Max number of days that have a bar."""
 _option = partial(typer.Option, rich_help_panel="Filters")
 
 
@@ -65,7 +66,6 @@ def command(
     *,
     print_options: PrintOptions,
     limit: LimitOption = None,
-    by: ByOption = None,
     chart: Annotated[
         Path | None,
         typer.Option(
@@ -76,23 +76,17 @@ def command(
 ) -> None:
     """Show past pods, clusters, disks and sandboxes, their bills, and the spend per day.
 
-    The record that ended last comes first; with --by, the most expensive group, or the earliest day or week.
-    A pod's bill is final some time after its end. With --team, shows only that team's records.
+    The record that ended last comes first. A pod's bill is final some time after its end. With --team, shows
+    only that team's records.
 
     Examples:
       primepods history --since 30d --chart spend.svg
-      primepods history --by gpu
-      primepods history --since 90d --by week -o csv
       primepods history --kind instance --name 'train-*' -o csv
     """
     from primepods.charts import spend_chart
     from primepods.remote import note_hosts
 
-    table: ModelTable[Any] = _RECORDS if by is None else group_table(by)
-    table.check(print_options)
-    if by is not None and limit is not None:
-        problem = "--by and --limit cannot be combined: leave out --limit, since --by sums up all records"
-        raise CommandError(problem, ExitCode.USAGE)
+    _RECORDS.check(print_options)
     # One more than is shown tells whether there are more.
     last = None if limit is None or chart is not None else limit + 1
     with (
@@ -101,9 +95,9 @@ def command(
     ):
         records = found[:limit]
         note_hosts(removed=[record.id for record in records if record.terminated_at is not None])
-        table.print(records if by is None else group_records(records, by), print_options)
-        if by is None and print_options.is_table:
-            print_daily_bars(records)
+        _RECORDS.print(records, print_options)
+        if print_options.is_table:
+            _print_daily_bars(records)
         if chart is not None:
             try:
                 chart.write_text(str(spend_chart(found)), encoding="utf-8")
@@ -114,6 +108,27 @@ def command(
             print_info("Older records are not shown, because of --limit; the sums are without them.")
         if not records and not print_options.ids_only:
             print_info("No records match.")
+
+
+def _print_daily_bars(records: Sequence[primepods.HistoryRecord]) -> None:
+    """Print a bar for the spend of each day, for the last ``_MAX_BARS`` days at most."""
+    from primepods.charts import spend_per_day
+
+    days = spend_per_day(records)
+    if not days:
+        return
+    last_days = dict(list(days.items())[-_MAX_BARS:])
+    prices = {day: money(amount) for day, amount in last_days.items()}
+    price_width = max(map(len, prices.values()))
+    # Each line also has a date and two gaps.
+    max_bar = max(10, min(terminal_width() or 80, 100) - price_width - 14)
+    highest = max(last_days.values())
+    heading_end = f", the last {len(last_days)} days" if len(last_days) < len(days) else ""
+    write(f"\nBilled per day (UTC){heading_end}\n")
+    for day, amount in last_days.items():
+        length = max(1, round(amount / highest * max_bar)) if amount > 0 else 0
+        bar = paint("█" * length, "cyan" if has_colour() else None)
+        write(f"{day:%Y-%m-%d}  {prices[day]:>{price_width}}  {bar}".rstrip() + "\n")
 
 
 def _duration_cell(record: primepods.HistoryRecord) -> str:
