@@ -148,24 +148,27 @@ def test_ssh_keys_are_kept(emulator: Emulator, run: Run, tmp_path: Path) -> None
     [
         ("create", "--gpu-type", "H100", "--yes"),
         ("run", "--gpu-type", "H100", "--", "true"),
-        ("disks", "create", "--size", "500"),
+        ("disks", "create", "--size", "500", "--yes"),
     ],
 )
-def test_a_key_that_may_not_order_is_told_so_first(
+def test_a_key_that_may_not_order_is_told_so(
     emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
-    """In one line, before an offer is looked for; `doctor` says it, too."""
+    """With the permission that it needs, and nothing is ordered; `doctor` says it, too."""
     no = {"read": True, "write": False}
-    monkeypatch.setenv("PRIME_API_KEY", emulator.add_api_key({"instances": no, "disks": no}))
+    scope = {"instances": no, "disks": no, "availability": no}
+    monkeypatch.setenv("PRIME_API_KEY", emulator.add_api_key(scope))
     result = run(*words)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert " (Read and Write). Create a key with it at https://" in result.stderr
-    assert len(emulator.requests) == 1
+    kind = "Disks" if words[0] == "disks" else "Instances"
+    assert f"needs an API key with the permission {kind} (Read and Write); see https://" in result.stderr
+    assert "No pod is left" in result.stderr or words[0] != "run"
+    assert not emulator.pods
     assert "may not" in run("doctor").stdout
 
 
 def test_an_empty_wallet_and_a_silent_api_are_no_obstacle(emulator: Emulator, run: Run) -> None:
-    """`doctor` warns of the one; what `whoami` does not say is left to the order."""
+    """`doctor` warns of the one; an order does not ask `whoami`."""
     emulator.add_funds(0)
     assert "warning  balance: $0.00 left" in run("doctor").stdout
     emulator.faults.add(Edit(put={"data": None}), on="whoami")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any
 
@@ -17,15 +16,12 @@ from primepods._utils.text import short_duration
 
 from .completion import complete_images, complete_offer_gpus, complete_providers, complete_ssh_keys
 from .durations import duration_option
-from .errors import CommandError
 from .handles import are_whole_ids, find_row
 from .table import print_info
 
 _filter_option = partial(typer.Option, rich_help_panel="Filters")
 """Option for a filter; those that are typed most are among the command's first options instead."""
 _ID_LENGTH = 8
-_SCOPE_NAMES = {"instances": ("instances", "pods"), "disks": ("disks",)}
-"""Names in a key's scope, by permission."""
 
 
 def _parse_regions(regions: list[str] | None) -> list[str]:
@@ -193,24 +189,3 @@ def choose_disks(
         disk = find_row(handle, [*disks, *unlisted], "disk", "primepods disks")
         found[disk.id] = disk
     return list(found.values())
-
-
-def check_permission(user: primepods.Account, permission: str) -> None:
-    """Check that the key has a permission; pass if the API does not report the key's permissions.
-
-    Raises:
-        CommandError: The key lacks the permission.
-    """
-    from primepods.config import KEY_PAGE
-
-    if user.allows(*_SCOPE_NAMES[permission], write=True) is False:
-        raise CommandError(
-            f"the API key lacks the permission {permission.capitalize()} (Read and Write). Create a key with "
-            f"it at {KEY_PAGE}"
-        )
-
-
-def check_own_permission(client: primepods.Client, permission: str) -> None:
-    """Check the key of ``client`` with :func:`check_permission`; pass if its permissions cannot be read."""
-    with suppress(primepods.PrimePodsError):
-        check_permission(client.account.whoami(), permission)

@@ -19,7 +19,6 @@ from .._shared.offer_options import (
     OfferFilters,
     OrderOptions,
     announce_wait,
-    check_own_permission,
     find_disks,
     find_key,
     machine,
@@ -79,7 +78,6 @@ def command(
     given = {"name": name, "vcpus": vcpus, "memory": memory, "env_vars": variables or None}
     changes = without_unset(given) | order.given()
     with api.client() as client:
-        check_own_permission(client, "instances")
         if order.disks:
             changes["disks"] = [disk.id for disk in find_disks(client, order.disks)]
         chosen = _choose(client, wanted_id, filters, changes.get("disks"))

@@ -15,7 +15,7 @@ from primepods._utils.text import quote
 from .._shared.command import Api, YesOption, api_command, confirm
 from .._shared.errors import CommandError, print_errors_and_exit_if_any
 from .._shared.handles import MIN_PREFIX
-from .._shared.offer_options import check_own_permission, find_disks
+from .._shared.offer_options import find_disks
 from .._shared.output import ModelTable, Output, OutputOption, PrintOptions, print_ordered, readable_rows
 from .._shared.pod_table import read_names, status_cell
 from .._shared.table import Column, print_info, write_ids
@@ -87,7 +87,6 @@ def create(
       primepods disks create --size 500 --provider hyperstack --name data
     """
     with api.client() as client:
-        check_own_permission(client, "disks")
         listed, error = client.availability.disks(data_center_id=data_center).collect()
         offers = [
             offer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from primepods.runs import ItemProgress, ItemResult, RunRecord, shown_path
 
 from .._shared.copies import describe, measure_and_warn, parse_exclusion, progress
 from .._shared.errors import ExitCode, describe_error, exit_code, print_error
-from .._shared.offer_options import check_permission, choose_disks, find_key
+from .._shared.offer_options import choose_disks, find_key
 from .._shared.table import Column, print_info, print_table
 
 if TYPE_CHECKING:
@@ -111,8 +111,6 @@ class Terminal:
 
     async def resolve(self, client: primepods.AsyncClient, record: RunRecord) -> dict[str, Any]:
         changes = dict(record.changes)
-        with suppress(primepods.PrimePodsError):
-            check_permission(await client.account.whoami(), "instances")
         if "disks" in changes:
             found = choose_disks(changes["disks"], *await client.disks._listed().collect())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - as find_disks
             changes["disks"] = [disk.id for disk in found]
