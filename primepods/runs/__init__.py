@@ -8,7 +8,6 @@ from ._each import EachRunner as EachRunner
 from ._each import check_each as check_each
 from ._follow import follow_job as follow_job
 from ._host import ItemProgress as ItemProgress
-from ._host import ItemResult as ItemResult
 from ._host import RunError as RunError
 from ._host import RunHost as RunHost
 from ._items import count_items as count_items

@@ -133,8 +133,6 @@ class EachRunner(Runner):
             self._write_results()
             for output in self._outputs.values():
                 output.close()
-            if self._pool is not None and self._items.results:
-                self._host.show_results([result for _, result in sorted(self._items.results.items())])
 
     @property
     def _is_ending(self) -> bool:
@@ -436,12 +434,13 @@ class EachRunner(Runner):
         items = self._items
         if self._pool is None and not items.results and self._record.job is None:
             return ""
-        done, failed = len(items.results), items.failed_count
+        done = len(items.results)
+        failed = sorted(number for number, result in items.results.items() if result.exit_code)
         fetched_early = [number for number in items.left if number in self._fetched_early]
         lost = [number for number in items.left if number not in self._fetched_early]
         ends = {
-            "succeeded": done - failed,
-            "failed": failed,
+            "succeeded": done - len(failed),
+            f"failed ({_ranges(failed)})": len(failed),
             f"ended early with results ({_ranges(fetched_early)})": len(fetched_early),
             f"without a result ({_ranges(lost)})": len(lost),
         }

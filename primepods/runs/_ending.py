@@ -72,7 +72,7 @@ class _Row:
     is_asked: bool = True
 
 
-KILLED: Final = 137
+_KILLED: Final = 137
 """Exit code of a command that SIGKILL has ended."""
 
 
@@ -95,12 +95,10 @@ class CommandEnd:
     Attributes:
         exit_code: Its exit code; ``None`` if it is unknown.
         seconds: Its run time; ``None`` if it is unknown.
-        note: What the pod says about the cause, for example about its memory.
     """
 
     exit_code: int | None
     seconds: float | None
-    note: str = ""
 
     def describe(self, *, was_asked: bool) -> str:
         """Return a phrase such as ``exit code 137 (SIGKILL, often out of memory) after 3m``.
@@ -112,7 +110,7 @@ class CommandEnd:
         if self.exit_code is None:
             return f"an unknown exit code{after}"
         meaning = describe_code(self.exit_code)
-        if was_asked and self.exit_code == KILLED:
+        if was_asked and self.exit_code == _KILLED:
             meaning = "SIGKILL, after SIGTERM"
         return f"exit code {self.exit_code}{meaning and f' ({meaning})'}{after}"
 
@@ -218,11 +216,9 @@ def verdict_of(
         reason = reason or interruptions.phrase
     if command is None:
         end = f"exit code {exit_code}, {short_duration(time.time() - record.began_at)} after it began"
-        note = "" if record.job is not None else "The command did not start"
     else:
         was_asked = outcome.reason is not None and outcome.reason.value.is_asked
         end = f"{reason and 'its command ended with '}{command.describe(was_asked=was_asked)}"
-        note = command.note
     results = ""
     if record.job is not None:
         is_at_limit = lease is not None and lease.budget_error is not None
@@ -230,7 +226,7 @@ def verdict_of(
         results = outcome.results.describe("" if outcome.is_complete else cut)
     sentences = [
         f"{run.name}: {reason and f'{reason}, '}{end}",
-        note,
+        "The command did not start" if command is None and record.job is None else "",
         results,
         f"Cost about {money(run.cost())}",
         describe_pod(run, lease),

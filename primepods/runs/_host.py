@@ -124,10 +124,6 @@ class RunHost(Protocol):
         """Show the progress of a run of many items in a place of its own, if there is one."""
         ...
 
-    def show_results(self, results: Sequence[ItemResult]) -> None:
-        """Show a table of the items that have ended."""
-        ...
-
     def before_output(self) -> bytes:
         """Return what to write before lines of output, to erase what the place of its own shows."""
         ...

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .._utils.money import money
-from .._utils.text import clip, exact_duration, one_line, short_duration
+from .._utils.text import exact_duration, short_duration
 from ..errors import ConnectionLostError, JobError, LoginError, PrimePodsError
 from ..leasing.loss import LOSS_CHECK_FACTOR, Loss, wait_until_lost
 from ..remote import JobState, Stream, echo, find_nodes, limit_logins, rank_variables
-from ._ending import KILLED, CommandEnd, Reason, RunInterruptions
+from ._ending import CommandEnd, Reason, RunInterruptions
 from ._follow import follow_job
 from ._host import FAILED, POD_FAILED, USAGE, RunError, RunHost
 from ._results import Results, shown_path
@@ -42,21 +42,11 @@ _FETCH_LOGIN_TIMEOUT = 30.0
 """Max seconds to log in for results before the pod is held, and the login tried again."""
 _FAILED_POD_TIMEOUT = 60.0
 """Max seconds to fetch results from a pod that has failed."""
-_CAUSE_TIMEOUT = 10.0
-_MAX_CAUSE = 300
-_CAUSE_MARGIN = 60.0
-"""Max seconds between the end of a command and the question for its cause."""
 _STOP_TIMEOUT = 5.0
 """Max seconds to end the command on its other nodes after a failure on one."""
 _WIND_DOWN_SHARE = 0.1
 """Max part of a limit that the wind-down takes."""
 _SHORT_ID = 8
-PRINT_CAUSE = """for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
-  sed -n 's/^oom_kill \\([1-9].*\\)/The pod has run out of memory \\1 times/p' "$file" 2>/dev/null
-done
-read -r up _ </proc/uptime && dmesg 2>/dev/null |
-  awk -F '[][ ]+' -v since="$((${up%%.*} - SECONDS))" '/[Kk]illed process/ && $2 > since' | tail -n 1"""
-"""Prints what the pod knows about a command that SIGKILL has ended: of the kernel's log, the last SECONDS."""
 
 
 class PodLostError(Exception):
@@ -256,9 +246,6 @@ class Work:
                 # The next process goes on with this end, if this one dies.
                 self._save(ending=reason.name, result=code)
             has_begun = await self._ask_to_end(pod, jobs, working)
-        if outcome.command is not None and outcome.command.exit_code == KILLED and not reason.value.is_asked:
-            cause = await _find_cause(pod, outcome.command.seconds or 0.0)
-            outcome.command = attrs.evolve(outcome.command, note=cause)
         if code is None and outcome.command is not None:
             code = outcome.command.exit_code
         if not loss:
@@ -560,20 +547,6 @@ def _end_of(states: Sequence[JobState]) -> CommandEnd:
         (state.ended_at - state.started_at).total_seconds() for state in states if state.ended_at is not None
     ]
     return CommandEnd(code, max(seconds, default=None))
-
-
-async def _find_cause(pod: AsyncLeasedPod, seconds: float) -> str:
-    """Return what the pod says about a command that SIGKILL has ended; empty if it says nothing.
-
-    Args:
-        pod: The pod.
-        seconds: The command's run time. The kernel's log may be older, and tell of other programs.
-    """
-    script = PRINT_CAUSE.replace("SECONDS", f"{seconds + _CAUSE_MARGIN:.0f}")
-    with suppress(PrimePodsError):
-        found = await pod.run(script, check=False, timeout=_CAUSE_TIMEOUT)
-        return clip(one_line(found.stdout), _MAX_CAUSE)
-    return ""
 
 
 async def _stop(jobs: Iterable[AsyncJob]) -> None:

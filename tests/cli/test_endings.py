@@ -17,7 +17,6 @@ import attrs
 import pytest
 
 from primepods.emulator import Edit, Emulator
-from primepods.runs._work import PRINT_CAUSE
 from tests.support.eventually import wait_for
 from tests.support.processes import Process, start_command
 
@@ -530,17 +529,3 @@ def test_the_verdict_says_what_a_signal_usually_means(market: Emulator, run: Run
     result = run("run", *OPTIONS, "--", "kill -KILL $$")
     assert result.exit_code == 137
     assert ": exit code 137 (SIGKILL, often out of memory) after 0s." in result.stderr, result.stderr
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="The kernel's log is that of Linux.")
-def test_the_kernels_log_is_read_from_the_commands_start(tmp_path: Path) -> None:
-    """Its older lines tell of other programs."""
-    up = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
-    lines = "".join(f"[{at:12.6f}] Killed process {pid}\n" for at, pid in ((up, 1), (up - 3600, 2)))
-    (tmp_path / "dmesg").write_text(f"#!/bin/sh\nprintf '%s' '{lines}'\n", encoding="utf-8")
-    (tmp_path / "dmesg").chmod(0o755)
-    for seconds, pid in (("60", b"1"), ("4000", b"2")):
-        script = PRINT_CAUSE.replace("SECONDS", seconds).replace("/sys/fs", "/nowhere")
-        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-        done = subprocess.run(["sh", "-c", script], env=environment, stdout=subprocess.PIPE, check=True)
-        assert done.stdout.strip().endswith(b"Killed process " + pid)

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 import primepods
-from primepods._utils.money import money
-from primepods._utils.text import short_duration
-from primepods.runs import ItemProgress, ItemResult, RunRecord, shown_path
+from primepods.runs import ItemProgress, RunRecord, shown_path
 
 from .._shared.copies import describe, measure_and_warn, parse_exclusion, progress
 from .._shared.errors import ExitCode, describe_error, exit_code, print_error
 from .._shared.offer_options import choose_disks, find_key
-from .._shared.table import Column, print_info, print_table
+from .._shared.table import print_info
 
 if TYPE_CHECKING:
     from primepods.remote import Exclusion
@@ -27,13 +25,6 @@ if TYPE_CHECKING:
 
 
 _BAR_WIDTH = 20
-_ITEM_COLUMNS = (
-    Column("ITEM", right=True),
-    Column("EXIT", right=True),
-    Column("TIME", right=True),
-    Column("POD"),
-    Column("COST", right=True),
-)
 
 
 @attrs.define
@@ -68,19 +59,6 @@ class Terminal:
         full = _BAR_WIDTH * progress.done // progress.total
         bar = f"{'━' * full}{'─' * (_BAR_WIDTH - full)}"
         self.waiting(f"{bar} {progress}, {progress.running} running", only_live=True)
-
-    def show_results(self, results: Sequence[ItemResult]) -> None:
-        rows = [
-            (
-                str(result.item),
-                str(result.exit_code),
-                short_duration(result.seconds),
-                result.pod,
-                money(result.cost),
-            )
-            for result in results
-        ]
-        print_table(_ITEM_COLUMNS, rows, err=True)
 
     def before_output(self) -> bytes:
         # Erase the live line, which is drawn again below the output.

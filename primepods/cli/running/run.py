@@ -273,8 +273,8 @@ def command(
     --max-spend.
 
     With --each, runs the command for many items on --pods pods: each line of output begins with its item,
-    results go to LOCAL/ITEM/, a table at the end says how each item has ended, and the exit code is 1 if one
-    has failed. If this process dies, `primepods attach` deletes the pods, without their results, and begins
+    results go to LOCAL/ITEM/, the last line names the items that have failed, and the exit code is 1 if one
+    has. If this process dies, `primepods attach` deletes the pods, without their results, and begins
     the items that have not ended again.
 
     Examples:
