@@ -58,6 +58,12 @@ class Life:
         """Return the line of its messages that has some words, once it comes."""
         return next(line for line in self.process.stderr if words in line)
 
+    def ended(self, market: Emulator, code: int) -> str:
+        """Wait until it ends with this exit code, and no pod is left; return its messages."""
+        _, err = self.process.communicate(timeout=60)
+        assert (self.process.returncode, list(market.pods)) == (code, []), err
+        return err
+
     def kill_supervisor(self) -> None:
         """Kill the shell on the pod that waits for the command."""
         [started] = self.pods.glob("*/*/.primepods/jobs/*/started")
@@ -164,8 +170,7 @@ def test_a_command_that_ignores_sigterm_leaves_time_for_its_results(market: Emul
         line=f"trap '' TERM; echo begun | tee out; {A_MINUTE}",
     )
     life.age(lambda _: {"began_at": time.time() - 3600 + 30})
-    _, err = life.process.communicate(timeout=60)
-    assert (life.process.returncode, list(market.pods)) == (5, []), err
+    err = life.ended(market, 5)
     assert Path("results/out").read_text(encoding="utf-8") == "begun\n"
     assert "exit code 137 (SIGKILL, after SIGTERM)" in err.splitlines()[-1], err
 
@@ -207,8 +212,7 @@ def test_a_mistyped_path_holds_the_pod_until_it_is_fetched_or_stopped(
             assert Path("by hand").read_text(encoding="utf-8") == text
     (home / "uot").unlink()  # before the next attempt, however slow this machine is
     assert life.stop() == 1
-    _, err = life.process.communicate(timeout=60)
-    assert (life.process.returncode, list(market.pods)) == (exits, []), err
+    err = life.ended(market, exits)
     assert [record["exit_code"] for record in records(tmp_path)] == [exits]
     assert re.search(
         rf"^{life.name}: {said}exit code {code} after \d+s\. Results in results/ \(2 bytes\)\. "
@@ -309,8 +313,7 @@ def test_a_shutdown_is_one_interruption(market: Emulator, tmp_path: Path) -> Non
     life.said_until("gets SIGTERM")
     time.sleep(0.4)
     life.send(signal.SIGTERM)
-    _, err = life.process.communicate(timeout=60)
-    assert (life.process.returncode, list(market.pods)) == (129, []), err
+    life.ended(market, 129)
     assert Path("results/out").read_text(encoding="utf-8") == "begun\nsaved\n"
 
 
@@ -325,8 +328,7 @@ def test_an_end_goes_on_though_its_process_dies(market: Emulator, tmp_path: Path
     stop.communicate(timeout=60)
     life.process = start_command("attach", life.name)
     go(tmp_path)
-    _, err = life.process.communicate(timeout=60)
-    assert (life.process.returncode, list(market.pods)) == (130, []), err
+    err = life.ended(market, 130)
     assert "saved" in Path("results/out").read_text(encoding="utf-8")
     assert f"{life.name}: it was stopped, its command ended with exit code 3 after" in err.splitlines()[-1]
 
@@ -343,8 +345,7 @@ def test_a_command_that_was_interrupted_at_its_start_has_begun(market: Emulator,
     wait_for(lambda: all(record["ending"] for record in records(tmp_path)))
     time.sleep(0.4)  # closer interruptions count as one
     life.send(signal.SIGINT)
-    _, err = life.process.communicate(timeout=60)
-    assert (life.process.returncode, list(market.pods)) == (130, []), err
+    err = life.ended(market, 130)
     assert "Not fetched: out (skipped)." in err.splitlines()[-1], err
 
 
@@ -379,8 +380,7 @@ def test_the_results_of_a_lost_job_are_fetched_before_its_pod_may_go(
     life = live(tmp_path, "--interval", "6s")
     life.kill_supervisor()
     wait_for(Path("results/out").exists)
-    _, err = life.process.communicate(timeout=60)
-    assert (life.process.returncode, list(market.pods)) == (4, []), err
+    life.ended(market, 4)
 
 
 def test_a_pod_that_is_lost_while_it_gets_the_uploads_is_lost(market: Emulator, tmp_path: Path) -> None:
@@ -417,8 +417,7 @@ def test_a_long_command_does_not_count_as_a_pod_out_of_reach(market: Emulator, t
   {LOCAL_SSH} "$@" | dd bs=1 count=60; exit; }}"""
     words = [*unreliable(tmp_path, cut), "--reconnect", "5s", "--hold", "12s"]
     life = live(tmp_path, *words, line=f"echo 1 | tee out; sleep 6; touch {tmp_path}/ended")
-    _, err = life.process.communicate(timeout=60)
-    assert (life.process.returncode, list(market.pods)) == (0, []), err
+    life.ended(market, 0)
     assert Path("results/out").exists()
 
 
@@ -445,8 +444,7 @@ def test_the_time_before_a_take_over_counts_once(market: Emulator, tmp_path: Pat
 
     life.age(let_pass)
     go(tmp_path)
-    _, err = life.process.communicate(timeout=60)
-    assert (life.process.returncode, list(market.pods)) == (3, []), err
+    life.ended(market, 3)
 
 
 @pytest.mark.parametrize("is_stop", [True, False], ids=["stop --now", "Ctrl-C twice"])
@@ -466,8 +464,7 @@ def test_a_second_interruption_fetches_nothing(market: Emulator, tmp_path: Path,
         life.said_until("gets SIGTERM")
         time.sleep(0.4)  # closer interruptions count as one
         life.send(signal.SIGINT)
-    _, err = life.process.communicate(timeout=60)
-    assert (life.process.returncode, list(market.pods)) == (130, []), err
+    err = life.ended(market, 130)
     assert not Path("results").exists()
     assert "Not fetched: out (skipped)." in err
 
@@ -495,8 +492,7 @@ while [ "$1" != -- ]; do kill -0 "${1#alive.}" 2>/dev/null && n=$((n+1)); shift;
     life = live(tmp_path, *unreliable(tmp_path, three), "--download-every", "0.1s")
     wait_for(lambda: Path("results/out").exists())
     market.faults.add(Edit(put={"data.0.status": "ERROR"}), on="status")
-    _, err = life.process.communicate(timeout=60)
-    assert (life.process.returncode, list(market.pods)) == (4, []), err
+    err = life.ended(market, 4)
     assert Path("results/out").read_text(encoding="utf-8") == "begun\n", err
     assert not (tmp_path / "three").exists()
 
