@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,11 +16,10 @@ from primepods._utils.money import money
 
 from ._shared.errors import reported_errors
 from ._shared.table import Column
-from ._shared.text import printable
 from .emulator import FailureRate, Seed
 
 if TYPE_CHECKING:
-    from primepods import AsyncClient, HistoryRecord, Pod, PodStatus
+    from primepods import AsyncClient, Pod, PodStatus
     from primepods.emulator import Emulator
 
     from ._shared.screen import Screen
@@ -34,19 +32,13 @@ EXTRA_TIMEOUT = 30.0
 INTERVAL = 0.25
 """Real seconds between two polls."""
 MAX_EXAMPLES = 5
-"""Max number of examples, such as ready pods to delete or ssh commands to show."""
+"""Max number of ready pods to delete."""
 _FLEET_COLUMNS = (
     Column("STATE", min_width=20),
     Column("PODS", right=True),
     Column("GPUS", right=True),
     Column("PRICE/H", right=True),
     Column("FOR EXAMPLE", min_width=12),
-)
-_BILL_COLUMNS = (
-    Column("NAME", min_width=12),
-    Column("GPU"),
-    Column("PRICE/H", right=True),
-    Column("BILLED", right=True),
 )
 
 
@@ -75,7 +67,6 @@ def command(
     screen = Screen()
     account: dict[str, Any] = {
         "pods": pods,
-        "history": 20,
         "seed": seed,
         "failure_rate": failure_rate,
         "boot_seconds": BOOT_SECONDS,
@@ -88,7 +79,6 @@ def command(
 
 
 async def _run(emulator: Emulator, screen: Screen, timeout: float) -> None:
-    started_at = time.monotonic()
     async with emulator, primepods.AsyncClient(emulator.api_key, base_url=emulator.url) as client:
         screen.say(f"primepods {primepods.__version__} on an emulated API at {emulator.url}", style="bold")
         screen.heading("Listing the pods: client.pods.list()")
@@ -99,7 +89,6 @@ async def _run(emulator: Emulator, screen: Screen, timeout: float) -> None:
                 update(len(pods), page.total_count)
         statuses = await _settle(client, pods, screen, timeout)
         _show_fleet(screen, pods, statuses)
-        _show_ssh(screen, pods, statuses)
         screen.heading("Deleting the failed pods and a few ready pods: client.pods.delete_many(ids)")
         failed = [pod_id for pod_id, row in statuses.items() if row.has_failed]
         ready = [pod_id for pod_id, row in statuses.items() if row.is_ready][:MAX_EXAMPLES]
@@ -107,8 +96,7 @@ async def _run(emulator: Emulator, screen: Screen, timeout: float) -> None:
         deleted.raise_for_errors()
         screen.say(f"{len(failed)} failed and {len(ready)} ready pods: all {len(deleted)} deletions accepted")
         await client.pods.wait(deleted, until=primepods.gone, timeout=timeout, interval=INTERVAL)
-        _show_bill(screen, [record async for record in client.pods.history() if record.id in deleted])
-    _show_requests(screen, emulator, time.monotonic() - started_at)
+        screen.say(f"All are confirmed gone. The demo has sent {len(emulator.requests)} requests.")
 
 
 async def _settle(
@@ -154,39 +142,6 @@ def _amounts(pods: Collection[Pod]) -> tuple[str, str, str]:
         f"{len(pods):,}",
         f"{sum(pod.gpu_count for pod in pods if pod.has_gpu('*')):,}",
         money(sum(pod.price_hr for pod in pods)),
-    )
-
-
-def _show_ssh(screen: Screen, pods: Mapping[str, Pod], statuses: Mapping[str, PodStatus]) -> None:
-    targets = {pod_id: row.ssh for pod_id, row in statuses.items() if row.is_ready and row.ssh is not None}
-    if not targets:
-        return
-    shown = list(targets.items())[:MAX_EXAMPLES]
-    screen.heading(
-        f"Commands to log in to {len(shown)} of {len(targets)} ready pods (these addresses are made up)"
-    )
-    for pod_id, target in shown:
-        screen.say(printable(f"{shlex.join(target.argv())}  # {pods[pod_id].name}", max_length=200))
-
-
-def _show_bill(screen: Screen, records: list[HistoryRecord]) -> None:
-    screen.heading("The highest bills of the deleted pods: client.pods.history()")
-    records.sort(key=lambda record: record.total_billed_price, reverse=True)
-    rows = [
-        (record.name or record.id, record.gpu_name, money(record.price_hr), money(record.total_billed_price))
-        for record in records[:MAX_EXAMPLES]
-    ]
-    billed = money(sum(record.total_billed_price for record in records))
-    screen.table(_BILL_COLUMNS, rows, total=(f"all {len(records)}", "", "", billed))
-
-
-def _show_requests(screen: Screen, emulator: Emulator, seconds: float) -> None:
-    statuses = emulator.requests.where(path="/api/v1/pods/status")
-    max_concurrency = max(request.concurrency for request in emulator.requests)
-    screen.heading("Requests")
-    screen.say(
-        f"{seconds:.1f} s and {len(emulator.requests)} requests, up to {max_concurrency} at once. "
-        f"{len(statuses)} of the requests asked for statuses, each for up to 100 pods."
     )
 
 

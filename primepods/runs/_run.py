@@ -551,7 +551,6 @@ def _read(file: Path) -> bytes:
 
 def _parse_record(text: bytes) -> RunRecord:
     data = json.loads(text)
-    data.pop("keep_on_failed_download", None)  # an option of earlier versions
     if data.pop("version", None) != _VERSION:
         raise ValueError("another version of primepods wrote it")
     for name, value in data.items():

@@ -23,7 +23,7 @@ def run(*arguments: str) -> Result:
 
 @pytest.mark.slow
 def test_story() -> None:
-    """Listing, waiting, the fleet, its failures, ssh, deletion and the bill, in this order."""
+    """Listing, waiting, the fleet, its failures and deletion, in this order."""
     result = run("--pods", "120", "--failure-rate", "0.2")
     assert result.exit_code == 0, result.output
     story = [
@@ -31,11 +31,8 @@ def test_story() -> None:
         r"settled: 120 of 120 \(\d+ ready, \d+ failed, 0 to go\)",
         r"ready +\d+ +\d+ +\$[\d,.]+ +\S+",
         r"all +120 +\d+ +\$[\d,.]+",
-        r"ssh -p \d+ -- \w+@198\.1[89]\.\d+\.\d+",
         r"\d+ failed and 5 ready pods: all \d+ deletions accepted",
-        r"The highest bills of the deleted pods",
-        r"all \d+ +\$[\d.]+",
-        r"up to \d+ at once",
+        r"All are confirmed gone. The demo has sent \d+ requests.",
     ]
     assert re.search(".*".join(story), result.output, re.DOTALL), result.output
     assert "\x1b" not in result.output
@@ -45,7 +42,7 @@ def test_story() -> None:
 def test_goes_on_with_the_same_pods() -> None:
     """The command that the demo ends with serves the pods that it has shown."""
     output = run("--pods", "30", "--seed", "5").output
-    shown = re.findall(r"^ssh .*# (\S+)$", output, re.MULTILINE)
+    shown = re.findall(r"^\S.* \$[\d.,]+  (\S+)$", output, re.MULTILINE)
     [command] = re.findall(r"emulator --pods .* -- .*(?= watch$)", output, re.MULTILINE)
     words = [sys.executable, "-m", "primepods", *shlex.split(f"{command} list --output csv --columns name")]
     done = subprocess.run(words, capture_output=True, text=True, check=True)

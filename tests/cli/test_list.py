@@ -3,14 +3,12 @@
 import csv
 import io
 import json
-import signal
 import time
 
 import pytest
 
 from primepods.emulator import Edit, Emulator, Status
 from tests.cli.conftest import Run, in_terminal
-from tests.support.processes import start_command
 
 
 def test_forms_of_output(emulator: Emulator, run: Run) -> None:
@@ -129,18 +127,6 @@ def test_logs(emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     shown = in_terminal(monkeypatch, "logs", "pod0")
     assert shown == (0, "\N{REPLACEMENT CHARACTER}[2Jone two \xe4\nlast\n")
     assert "pod active" in run("logs", "pod0", "--tail", "1").stdout
-
-
-@pytest.mark.slow
-def test_logs_that_are_followed(emulator: Emulator) -> None:
-    """Each line once, although each poll has the last ones again; until Ctrl-C."""
-    for text in ("1\n2\n2", "2\n2\n3", "2\n2\n3", "4"):
-        emulator.faults.add(Status(200, text=text), on="log", times=1)
-    with start_command("logs", "pod0", "-f", "-n", "2", "--interval", "0.05") as process:
-        lines = [process.line() for _ in range(4)]
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-    assert (lines, process.returncode) == (["2", "2", "3", "4"], 130)
 
 
 def test_errors_are_a_line(emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,20 +54,17 @@ def test_create_prints_the_id_alone(emulator: Emulator, run: Run) -> None:
     assert (pod["name"], pod["price_hr"]) == ("mine", offers[0]["price_hr"])
     assert f"Price per hour: ${offers[0]['price_hr']:.2f}\n" in result.stderr
     assert "exist already" not in result.stderr
-    for chosen in ([offers[3]["id"]], ["--id", offers[3]["id"]]):
-        result = run("create", *chosen, "--yes", "-o", "json", "--name", "mine")
-        assert json.loads(result.stdout)["price_hr"] == offers[3]["price_hr"]
-        assert f"Pods with the name 'mine' exist already: {pod['id']}" in result.stderr
+    result = run("create", offers[3]["id"], "--yes", "-o", "json", "--name", "mine")
+    assert json.loads(result.stdout)["price_hr"] == offers[3]["price_hr"]
+    assert f"Pods with the name 'mine' exist already: {pod['id']}" in result.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
         ([], 2, "nothing to order"),
-        (["--id", "00000000"], 1, "no offer 00000000 can be rented now"),
         (["00000000"], 1, "no offer 00000000 can be rented now"),
-        (["--id", "00000000", "--spot"], 2, "leave out the filters"),
-        (["00000000", "--id", "00000000"], 2, "name the offer once"),
+        (["00000000", "--spot"], 2, "leave out the filters"),
         (["--gpu-type", "H100", "--regions", "moon"], 1, "Input should be one of africa, "),
         (["--gpu-type", "H100", "--max-price", "0.01"], 1, "above that price"),
         (["--gpu-type", "H1OO"], 2, "lists no GPU 'H1OO'. Did you mean H100_80GB"),
@@ -91,7 +88,7 @@ def test_amounts_that_the_offer_lacks(emulator: Emulator, run: Run) -> None:
     offers = json.loads(run("offers", "--gpu-type", "*", "-o", "json").stdout)
     offer = next(offer for offer in offers if offer["disk"]["max_count"] and offer["disk"]["price_per_unit"])
     most = offer["disk"]["max_count"]
-    order = ["create", "--id", offer["id"], "--yes"]
+    order = ["create", offer["id"], "--yes"]
     result = run(*order, "--disk-size", str(most + 1))
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"to {most} in steps of" in result.stderr

@@ -52,7 +52,6 @@ def test_the_whole_life_of_a_pod(market: Emulator, run: Run, monkeypatch: pytest
     )
     Path(".git").mkdir()
     words = [
-        "--rm",
         "--upload",
         ".:work",
         "--exclude",
@@ -268,7 +267,6 @@ def test_a_budget_ends_the_command(market: Emulator, run: Run, limit: str) -> No
     ("words", "says"),
     [
         (["--", "true"], "name the GPU"),
-        (["--rm", "--keep", "--gpu-type", "H100", "--", "true"], "cannot be combined"),
         (["--gpu-type", "H1OO", "--", "true"], "H100"),
         (["--gpu-type", "H100", "--max-price", "0.01", "--", "true"], "costs $"),
         (["--gpu-type", "H100", "--upload", "none", "--", "true"], "/none does not exist"),

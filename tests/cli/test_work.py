@@ -139,7 +139,7 @@ def test_files_go_there_and_back(emulator: Emulator, run: Run, tmp_path: Path) -
     assert result.exit_code == 1
     assert "none is not a file or folder" in result.stderr
     assert run("cp", *login, str(tmp_path / "none"), "pod1:x").exit_code == 1
-    assert run("cp", "-r", *login, "--exclude", "f*", str(tmp_path / "data"), "pod1:bare").exit_code == 0
+    assert run("cp", *login, "--exclude", "f*", str(tmp_path / "data"), "pod1:bare").exit_code == 0
     assert exec_on(run, "pod1", "--", "ls bare")[1] == "empty\n"
     assert run("cp", *login, "--exclude", "f*", "pod1:bare", str(tmp_path)).exit_code == 2
 

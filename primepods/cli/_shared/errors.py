@@ -20,8 +20,6 @@ from .table import print_info, write
 
 _POD_PATH: Final = re.compile(r"/pods/(?!status$|history$)([^/]+)(?:/logs?)?$")
 """Path of a request about one pod, with its id."""
-_COMMAND_OR_ID: Final = re.compile(r"`[^`]*`|\b([0-9a-f]{8})[0-9a-f]{24}\b")
-_MAY_BE_BILLED: Final = re.compile(r"\bbilled\b|\b(?:be|left) running\b")
 SEE_LISTS: Final = "see `primepods list` and `primepods runs`, and `primepods history` for terminated pods"
 _log = logging.getLogger("primepods.cli")
 
@@ -70,17 +68,10 @@ def describe_error(error: Exception | str) -> str:
     """Return the line about an error for a terminal."""
     if (pod_id := _missing_pod(error)) is not None:
         return f"no pod has the name or id {pod_id!r}: {SEE_LISTS}"
-    text = _shorten_ids(reword_for_shell(str(error)))
+    text = reword_for_shell(str(error))
     if isinstance(error, primepods.RateLimitError) and error.retry_after is not None:
         return f"{text} Try again in {math.ceil(error.retry_after):,} s."
     return text
-
-
-def _shorten_ids(text: str) -> str:
-    """Shorten the ids in a message for a terminal, unless they may be needed for a pod that is billed."""
-    if not sys.stderr.isatty() or _MAY_BE_BILLED.search(text):
-        return text
-    return _COMMAND_OR_ID.sub(lambda found: found[1] or found[0], text)
 
 
 def _missing_pod(error: Exception | str) -> str | None:
@@ -243,4 +234,4 @@ class _Handler(logging.Handler):
             if record.levelno < logging.WARNING or record.exc_info:
                 write(f"{text}\n", err=True)
             else:
-                print_info(_shorten_ids(text))
+                print_info(text)

@@ -14,8 +14,6 @@ from .._shared.errors import CommandError, ExitCode
 from .._shared.login_options import LoginOptions
 
 PathArgument = Annotated[str, typer.Argument(help="A local path, or POD:PATH.", show_default=False)]
-Recursive = Annotated[bool, typer.Option("--recursive", "-r", "-R", hidden=True)]
-"""Accepted because `cp` has it; folders are copied anyway."""
 
 
 @api_command
@@ -26,7 +24,6 @@ def command(
     *,
     exclude: Exclude = None,
     exclude_from: ExcludeFrom = None,
-    _recursive: Recursive = False,
     login: LoginOptions,
 ) -> None:
     """Copy a file or a folder to a pod, or from it, completely or not at all.

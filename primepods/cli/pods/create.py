@@ -29,18 +29,16 @@ from .._shared.offer_options import (
 from .._shared.output import Output, OutputOption, print_ordered
 from .._shared.table import print_info
 
-_OFFER_HELP = "The offer to order, by its ID in `primepods offers`"
-
 
 @api_command
 def command(
     api: Api,
     offer: Annotated[
-        str | None, typer.Argument(metavar="[OFFER]", help=f"{_OFFER_HELP}; the same as --id.")
+        str | None,
+        typer.Argument(metavar="[OFFER]", help="The offer to order, by its ID in `primepods offers`."),
     ] = None,
     *,
     filters: OfferFilters,
-    by_id: Annotated[str | None, typer.Option("--id", help=f"{_OFFER_HELP}.", metavar="ID")] = None,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
     name: Annotated[str | None, pod_option("Name of the pod; by default a generated one.", "NAME")] = None,
@@ -69,18 +67,15 @@ def command(
       primepods create --gpu-type H100 --gpu-count 8
       primepods create 4c19379d --name train --env-file secrets.env
     """
-    if offer is not None and by_id is not None:
-        raise CommandError("name the offer once: as an argument or with --id", ExitCode.USAGE)
     if max_hours is not None and not max_hours > 0:
         raise CommandError("--max-hours must be above 0", ExitCode.USAGE)
-    wanted_id = offer or by_id
     variables = read_variables(env, env_file)
     given = {"name": name, "vcpus": vcpus, "memory": memory, "env_vars": variables or None}
     changes = without_unset(given) | order.given()
     with api.client() as client:
         if order.disks:
             changes["disks"] = [disk.id for disk in find_disks(client, order.disks)]
-        chosen = _choose(client, wanted_id, filters, changes.get("disks"))
+        chosen = _choose(client, offer, filters, changes.get("disks"))
         if order.ssh_key is not None:
             changes["ssh_key_id"] = find_key(order.ssh_key, client.ssh_keys.list())
         # Show the name before the order, so that the user can find the pod if this process is killed.
@@ -113,7 +108,7 @@ def _choose(
             raise CommandError(text, ExitCode.USAGE)
         announce_wait(filters.wait)
         return client.availability.cheapest(**filters.given(), disks=disks)
-    # --max-price may be combined with --id: `command` checks it.
+    # --max-price may be combined with the ID: `command` checks it.
     if attrs.evolve(filters, max_price=None).given():
         text = "the ID names the offer: leave out the filters, except --max-price"
         raise CommandError(text, ExitCode.USAGE)

@@ -29,10 +29,6 @@ class SortKey(StrEnum):
     PRICE = "price"
 
 
-All = Annotated[bool, typer.Option("--all", "-a", hidden=True)]
-"""Accepted because `docker ps` has it; all pods are listed anyway."""
-
-
 @api_command
 def command(
     api: Api,
@@ -46,7 +42,6 @@ def command(
         ),
     ] = SortKey.CREATED,
     reverse: Annotated[bool, typer.Option("--reverse", help="Sort in reverse order.")] = False,
-    _everything: All = False,
     filters: PodFilter,
 ) -> None:
     """List your pods, filtered and sorted, with their prices per hour.

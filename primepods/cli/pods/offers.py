@@ -30,7 +30,7 @@ class SortKey(StrEnum):
 
 @attrs.frozen
 class _OfferRow:
-    """An offer with the id that `primepods create --id` takes."""
+    """An offer with the id that `primepods create` takes."""
 
     offer: primepods.Offer
 

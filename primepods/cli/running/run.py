@@ -63,10 +63,6 @@ def _read_file(ctx: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-Remove = Annotated[bool, typer.Option("--rm", hidden=True)]
-"""Accepted because `docker run` has it. By default, the pod is deleted anyway."""
-
-
 def _require_words(ctx: typer.Context, words: list[str] | None) -> list[str]:
     """Return the typed command or else the file's: older click ignores ``default_map`` for arguments."""
     found: list[str] = words or (ctx.default_map or {}).get("words") or []
@@ -168,7 +164,6 @@ def command(
             help="TOML file with command and these options by their long names; typed options override it.",
         ),
     ] = None,
-    remove: Remove = False,
     exclude_from: ExcludeFrom = None,
     ssh: SshOptions,
     boot_timeout: Annotated[
@@ -293,8 +288,6 @@ def command(
     del file  # its values are the defaults of the other options
     if filters.gpu_type is None:
         raise CommandError("name the GPU: --gpu-type H100, or '*' for any", ExitCode.USAGE)
-    if keep and remove:
-        raise CommandError("--keep and --rm cannot be combined", ExitCode.USAGE)
     if check is not None and no_check:
         raise CommandError("--check and --no-check cannot be combined", ExitCode.USAGE)
     if detach and sys.platform == "win32":
