@@ -15,6 +15,7 @@ from primepods._utils.money import money
 from ._shared.command import Api, YesOption, api_command, confirm
 from ._shared.errors import CommandError, ExitCode
 from ._shared.offer_options import find_key
+from ._shared.options import option
 from ._shared.output import ModelTable, Output, OutputOption, PrintOptions, print_model, readable_rows
 from ._shared.pod_table import read_names
 from ._shared.table import Column, print_info, print_table, write, write_ids
@@ -91,9 +92,7 @@ def wallet(
     api: Api,
     *,
     output: OutputOption = Output.TABLE,
-    limit: Annotated[
-        int, typer.Option("--limit", "-L", "-n", min=1, help="Maximum number of charges.", metavar="NUMBER")
-    ] = 20,
+    limit: Annotated[int, option("Maximum number of charges.", "NUMBER", "--limit", "-L", "-n", min=1)] = 20,
 ) -> None:
     """Show the wallet's balance and last charges; with --team, of the team's wallet."""
     with api.client() as client:

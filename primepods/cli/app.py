@@ -18,6 +18,7 @@ import primepods
 
 from ._shared.command import BaseUrl, Context, Team, Timeout, Verbose
 from ._shared.errors import EXIT_CODES, ExitCode, print_error
+from ._shared.options import flag
 from ._shared.table import paint
 
 _ALIASES = {
@@ -308,7 +309,7 @@ def _root(
     timeout: Timeout = None,
     verbose: Verbose = False,
     version: Annotated[
-        bool, typer.Option("--version", "-v", callback=_show_version, is_eager=True, help="Show the version.")
+        bool, flag("Show the version.", "--version", "-v", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     """Run GPU pods on Prime Intellect: find, order, watch, use and delete them."""

@@ -9,12 +9,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 import primepods
 from primepods._utils.money import money
 
 from ._shared.errors import reported_errors
+from ._shared.options import option
 from ._shared.table import Column
 from .emulator import FailureRate, Seed
 
@@ -44,14 +43,14 @@ _FLEET_COLUMNS = (
 
 def command(
     *,
-    pods: Annotated[int, typer.Option(min=1, max=5_000, help="Number of pods.", metavar="NUMBER")] = 500,
+    pods: Annotated[int, option("Number of pods.", "NUMBER", min=1, max=5_000)] = 500,
     speed: Annotated[
         float,
-        typer.Option(
+        option(
+            "Emulated seconds per real second; a boot takes a few emulated minutes.",
+            "NUMBER",
             min=1,
             max=1_000,
-            help="Emulated seconds per real second; a boot takes a few emulated minutes.",
-            metavar="NUMBER",
         ),
     ] = 60.0,
     seed: Seed = 7,

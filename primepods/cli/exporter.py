@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 import primepods
 from primepods._utils.text import install_hint
 
 from ._shared.command import Api, api_command
 from ._shared.durations import duration_option
 from ._shared.errors import CommandError, ExitCode
+from ._shared.options import option
 from ._shared.table import print_info
 
 
@@ -19,12 +18,10 @@ from ._shared.table import print_info
 def command(
     api: Api,
     *,
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on.", metavar="PORT")] = 9400,
+    port: Annotated[int, option("Port to listen on.", "PORT", min=0, max=65_535)] = 9400,
     host: Annotated[
         str,
-        typer.Option(
-            help="Address to listen on; anyone who can reach it can read the metrics.", metavar="HOST"
-        ),
+        option("Address to listen on; anyone who can reach it can read the metrics.", "HOST"),
     ] = "127.0.0.1",
     interval: Annotated[float, duration_option("Time between two readings.", show_default="60s")] = 60.0,
 ) -> None:

@@ -17,27 +17,26 @@ import primepods
 from .completion import complete_contexts
 from .durations import duration_option
 from .errors import CommandError, ExitCode, print_error, reported_errors
+from .options import flag, option
 from .table import write
 
 T = TypeVar("T")
 
-_connection_option = partial(typer.Option, rich_help_panel="Connection")
+_connection_option = partial(option, panel="Connection")
 
-BaseUrl = Annotated[str | None, _connection_option(help="Address of the API.", metavar="URL")]
+BaseUrl = Annotated[str | None, _connection_option("Address of the API.", "URL")]
 Context = Annotated[
     str | None,
-    _connection_option(
-        "--context", "-c", help="Saved context to use.", metavar="NAME", autocompletion=complete_contexts
-    ),
+    _connection_option("Saved context to use.", "NAME", "--context", "-c", autocompletion=complete_contexts),
 ]
-Team = Annotated[str | None, _connection_option(help="Team to act for.", metavar="ID")]
+Team = Annotated[str | None, _connection_option("Team to act for.", "ID")]
 Timeout = Annotated[
     float | None,
-    duration_option("Max time for each request with its retries, such as 30s.", rich_help_panel="Connection"),
+    duration_option("Max time for each request with its retries, such as 30s.", panel="Connection"),
 ]
-Verbose = Annotated[bool, _connection_option("--verbose", help="Show each request on stderr.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", "--force", "-f", help="Do not ask for confirmation.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Verbose = Annotated[bool, flag("Show each request on stderr.", "--verbose", panel="Connection")]
+YesOption = Annotated[bool, flag("Do not ask for confirmation.", "--yes", "-y", "--force", "-f")]
+AsJson = Annotated[bool, flag("Print JSON.", "--json")]
 
 
 @attrs.frozen(kw_only=True)

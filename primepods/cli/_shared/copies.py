@@ -7,35 +7,29 @@ import posixpath
 import re
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from .errors import CommandError, ExitCode, print_error
+from .options import login_option, option
 
 if TYPE_CHECKING:
     from primepods.remote import Exclusion, UploadSize
 
-_option = partial(typer.Option, rich_help_panel="On the pod")
 _LARGE_UPLOAD = 100_000_000
 # Except on Windows, `C:/data` is a path on the pod C.
 _DRIVE = re.compile(r"[A-Za-z]:" if os.name == "nt" else r"[A-Za-z]:(?=\\)")
 
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(
-        help="Do not upload files and folders that match this, such as .git or '*.pyc'; may be repeated.",
-        metavar="PATTERN",
+    option(
+        "Do not upload files and folders that match this, such as .git or '*.pyc'; may be repeated.",
+        "PATTERN",
     ),
 ]
 ExcludeFrom = Annotated[
     list[Path] | None,
-    _option(
-        help="File, such as .gitignore, with patterns of files not to upload; may be repeated.",
-        metavar="FILE",
-    ),
+    login_option("File, such as .gitignore, with patterns of files not to upload; may be repeated.", "FILE"),
 ]
 
 

@@ -11,6 +11,8 @@ import typer
 
 from primepods._utils.text import short_duration
 
+from .options import option
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PART = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])")
 _DURATION = re.compile(rf"(?:{_PART.pattern}\s*)+")
@@ -47,7 +49,7 @@ def parse_duration(text: str | float) -> float:
 
 def duration_option(text: str, **settings: Any) -> Any:
     """Return an option with this help text for a duration, which is parsed into seconds."""
-    return typer.Option(help=text, metavar="TIME", parser=parse_duration, **settings)
+    return option(text, "TIME", parser=parse_duration, **settings)
 
 
 Interval = Annotated[float, duration_option("Time between two polls of a pod.", show_default="5s")]

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import attrs
@@ -18,32 +17,30 @@ import primepods
 
 from .errors import CommandError, ExitCode
 from .handles import resolve_handle
+from .options import login_option, option, pod_option
 from .text import count
 
 if TYPE_CHECKING:
     from primepods.remote import SSHOptions
 
 
-_option = partial(typer.Option, rich_help_panel="On the pod")
 _VARIABLE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)(?:=(.*))?", re.DOTALL)
 
 Env = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
+        "Environment variable to set, by default with its local value; may be repeated.",
+        "NAME[=VALUE]",
         "--env",
         "-e",
-        help="Environment variable to set, by default with its local value; may be repeated.",
-        metavar="NAME[=VALUE]",
     ),
 ]
 EnvFile = Annotated[
     typer.FileText | None,
-    typer.Option(
-        help="File with a line NAME=VALUE for each variable.", metavar="FILE", rich_help_panel="The pod"
-    ),
+    pod_option("File with a line NAME=VALUE for each variable.", "FILE"),
 ]
 Node = Annotated[
-    int, _option(min=0, metavar="N", help="Node of a multi-node pod; 0 is the first that has an address.")
+    int, login_option("Node of a multi-node pod; 0 is the first that has an address.", "N", min=0)
 ]
 
 
@@ -53,15 +50,15 @@ class SshOptions:
 
     ssh_options: Annotated[
         list[str] | None,
-        _option(
+        login_option(
+            "An argument of ssh, such as --ssh-option=-i --ssh-option=key.pem; may be repeated.",
+            "WORD",
             "--ssh-option",
-            help="An argument of ssh, such as --ssh-option=-i --ssh-option=key.pem; may be repeated.",
-            metavar="WORD",
         ),
     ] = None
     ssh_command: Annotated[
         str,
-        _option(help="The ssh program; by default that of PRIMEPODS_SSH_COMMAND, or ssh.", metavar="COMMAND"),
+        login_option("The ssh program; by default that of PRIMEPODS_SSH_COMMAND, or ssh.", "COMMAND"),
     ] = "ssh"  # the library replaces "ssh" with PRIMEPODS_SSH_COMMAND, if that is set
 
     def arguments(self) -> dict[str, Any]:

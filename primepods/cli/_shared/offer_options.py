@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Annotated, Any
 
 import attrs
-import typer
 
 import primepods
 from primepods._utils.text import short_duration
@@ -17,10 +15,9 @@ from primepods._utils.text import short_duration
 from .completion import complete_images, complete_offer_gpus, complete_providers, complete_ssh_keys
 from .durations import duration_option
 from .handles import are_whole_ids, find_row
+from .options import filter_option, flag, option, pod_option
 from .table import print_info
 
-_filter_option = partial(typer.Option, rich_help_panel="Filters")
-"""Option for a filter; those that are typed most are among the command's first options instead."""
 _ID_LENGTH = 8
 
 
@@ -34,67 +31,55 @@ class OfferFilters:
 
     gpu_type: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "Only this GPU, such as H100, 'A100 80GB' or 'H*'.",
+            "GPU",
             "--gpu-type",
             "--gpu",
-            help="Only this GPU, such as H100, 'A100 80GB' or 'H*'.",
-            metavar="GPU",
             autocompletion=complete_offer_gpus,
         ),
     ] = None
     gpu_count: Annotated[
         int | None,
-        typer.Option(min=1, help="Only offers with this total number of GPUs.", metavar="NUMBER"),
+        option("Only offers with this total number of GPUs.", "NUMBER", min=1),
     ] = None
-    max_price: Annotated[
-        float | None, typer.Option(min=0, help="Only up to this price per hour.", metavar="PRICE")
-    ] = None
+    max_price: Annotated[float | None, option("Only up to this price per hour.", "PRICE", min=0)] = None
     regions: Annotated[
         list[str] | None,
-        _filter_option(
+        filter_option(
+            "Only in this region, such as united_states; may be repeated.",
+            "REGION",
             "--region",
             "--regions",
-            help="Only in this region, such as united_states; may be repeated.",
-            metavar="REGION",
             callback=_parse_regions,
         ),
     ] = None
-    socket: Annotated[
-        str | None, _filter_option(help="Only this socket, such as SXM5.", metavar="SOCKET")
-    ] = None
-    security: Annotated[
-        str | None, _filter_option(help="secure_cloud or community_cloud.", metavar="CLOUD")
-    ] = None
+    socket: Annotated[str | None, filter_option("Only this socket, such as SXM5.", "SOCKET")] = None
+    security: Annotated[str | None, filter_option("secure_cloud or community_cloud.", "CLOUD")] = None
     provider: Annotated[
         str | None,
-        _filter_option(help="Only this provider.", metavar="PROVIDER", autocompletion=complete_providers),
+        filter_option("Only this provider.", "PROVIDER", autocompletion=complete_providers),
     ] = None
     exclude_providers: Annotated[
         list[str] | None,
-        _filter_option(
+        filter_option(
+            "Not from this provider; may be repeated.",
+            "PROVIDER",
             "--exclude-provider",
-            help="Not from this provider; may be repeated.",
-            metavar="PROVIDER",
             autocompletion=complete_providers,
         ),
     ] = None
     spot: Annotated[
-        bool, _filter_option("--spot", help="Include spot machines, which the provider may terminate.")
+        bool, flag("Include spot machines, which the provider may terminate.", "--spot", panel="Filters")
     ] = False
     wait: Annotated[
         float | None,
-        duration_option(
-            "Poll until there is an offer, for at most this time, such as 2h.", rich_help_panel="Filters"
-        ),
+        duration_option("Poll until there is an offer, for at most this time, such as 2h.", panel="Filters"),
     ] = None
 
     def given(self) -> dict[str, Any]:
         """Return the options that were given, as arguments of ``availability.find``."""
         return without_unset(attrs.asdict(self))
-
-
-def pod_option(text: str, metavar: str, *names: str, **kwargs: Any) -> Any:
-    return typer.Option(*names, help=text, metavar=metavar, rich_help_panel="The pod", **kwargs)
 
 
 @attrs.frozen(kw_only=True)

@@ -13,11 +13,11 @@ from textwrap import fill
 from typing import Annotated, Any, Final, Generic, Protocol, TypeVar, cast
 
 import attrs
-import typer
 
 import primepods
 
 from .errors import CommandError, ExitCode
+from .options import flag, option
 from .table import Cell, Column, print_table, terminal_width, write, write_ids
 from .text import printable, shorten_ids
 
@@ -48,18 +48,9 @@ class Output(StrEnum):
 
 OutputOption = Annotated[
     Output,
-    typer.Option(
-        "--output",
-        "-o",
-        "--format",
-        help="table, json, jsonl or csv.",
-        metavar="FORMAT",
-        case_sensitive=False,
-    ),
+    option("table, json, jsonl or csv.", "FORMAT", "--output", "-o", "--format", case_sensitive=False),
 ]
-LimitOption = Annotated[
-    int | None, typer.Option("--limit", "-L", "-n", min=1, help="Maximum number of rows.", metavar="NUMBER")
-]
+LimitOption = Annotated[int | None, option("Maximum number of rows.", "NUMBER", "--limit", "-L", "-n", min=1)]
 
 
 @attrs.frozen(kw_only=True)
@@ -69,19 +60,13 @@ class PrintOptions:
     output: OutputOption = Output.TABLE
     columns: Annotated[
         str | None,
-        typer.Option(
-            help="Columns of the table, or fields of the other formats, such as id,name.", metavar="A,B"
-        ),
+        option("Columns of the table, or fields of the other formats, such as id,name.", "A,B"),
     ] = None
     full_ids: Annotated[
         bool,
-        typer.Option(
-            "--full-ids", "--no-trunc", help="Do not shorten ids in a terminal (elsewhere, they are whole)."
-        ),
+        flag("Do not shorten ids in a terminal (elsewhere, they are whole).", "--full-ids", "--no-trunc"),
     ] = False
-    ids_only: Annotated[
-        bool, typer.Option("--ids", "--quiet", "-q", help="Print only the ids, one per line.")
-    ] = False
+    ids_only: Annotated[bool, flag("Print only the ids, one per line.", "--ids", "--quiet", "-q")] = False
 
     @property
     def is_table(self) -> bool:

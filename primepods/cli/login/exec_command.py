@@ -21,6 +21,7 @@ from .._shared.login_options import (
     parse_command,
     read_variables,
 )
+from .._shared.options import flag, option
 from .._shared.table import write
 
 
@@ -36,24 +37,19 @@ def command(
     ],
     *,
     env: Env = None,
-    cwd: Annotated[
-        str | None, typer.Option(help="Working directory, relative to the home directory.", metavar="DIR")
-    ] = None,
+    cwd: Annotated[str | None, option("Working directory, relative to the home directory.", "DIR")] = None,
     stdin: Annotated[
-        bool, typer.Option("--stdin", "-i", help="Read stdin to its end and pass it to the command.")
+        bool, flag("Read stdin to its end and pass it to the command.", "--stdin", "-i")
     ] = False,
     tty: Annotated[
         bool,
-        typer.Option(
-            "--tty", "-t", help="Give the command a terminal, as ssh -t does. Not possible with --env."
-        ),
+        flag("Give the command a terminal, as ssh -t does. Not possible with --env.", "--tty", "-t"),
     ] = False,
     all_nodes: Annotated[
         bool,
-        typer.Option(
+        flag(
+            "Run the command on all nodes at once, as for torchrun; lines start with their node's number.",
             "--all-nodes",
-            help="Run the command on all nodes at once, as for torchrun; lines start with their node's "
-            "number.",
         ),
     ] = False,
     login: LoginOptions,

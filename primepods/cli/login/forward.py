@@ -19,6 +19,7 @@ from .._shared.command import Api, api_command
 from .._shared.errors import CommandError
 from .._shared.handles import PodHandle, resolve_handle
 from .._shared.login_options import LoginOptions, open_page
+from .._shared.options import flag
 from .._shared.table import print_info, write
 
 _PORT = re.compile(r"(\d{1,5})(?::(\d{1,5}))?")
@@ -32,7 +33,7 @@ def _parse_port(text: str) -> tuple[int, int, str]:
     return int(found[1]), int(found[2] or found[1]), "localhost"
 
 
-Open = Annotated[bool, typer.Option("--open", help="Open the address in the browser.")]
+Open = Annotated[bool, flag("Open the address in the browser.", "--open")]
 
 
 @api_command

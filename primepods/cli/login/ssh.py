@@ -13,6 +13,7 @@ from .._shared.command import Api, api_command
 from .._shared.errors import CommandError, ExitCode
 from .._shared.handles import PodHandle, resolve_handle
 from .._shared.login_options import LoginOptions, Node, become_program, find_node, login_argv
+from .._shared.options import flag, option
 from .._shared.table import write
 
 
@@ -30,7 +31,7 @@ def ssh(
     ] = None,
     *,
     node: Node = 0,
-    show: Annotated[bool, typer.Option("--print", help="Print the command instead of running it.")] = False,
+    show: Annotated[bool, flag("Print the command instead of running it.", "--print")] = False,
 ) -> None:
     """Log in to a pod with ssh.
 
@@ -82,7 +83,7 @@ def code(
         str, typer.Argument(metavar="FOLDER", help="Folder on the pod, relative to the home directory.")
     ] = ".",
     *,
-    editor: Annotated[Editor, typer.Option(help="VS Code or Cursor.")] = Editor.CODE,
+    editor: Annotated[Editor, option("VS Code or Cursor.")] = Editor.CODE,
     login: LoginOptions,
 ) -> None:
     """Open a folder of a pod in an editor, which logs in with ssh.

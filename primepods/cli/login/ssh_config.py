@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 import primepods
 
 from .._shared.command import Api, api_command
 from .._shared.errors import CommandError, ExitCode, print_error
 from .._shared.handles import OptionalPodHandle, resolve_handle
 from .._shared.login_options import find_node
+from .._shared.options import flag
 from .._shared.output import readable_rows
 from .._shared.table import print_info, write
 from .._shared.text import count
@@ -23,10 +22,10 @@ def command(
     pod: OptionalPodHandle = None,
     *,
     install: Annotated[
-        bool, typer.Option("--install", help="Keep the pods in a file that ~/.ssh/config includes.")
+        bool, flag("Keep the pods in a file that ~/.ssh/config includes.", "--install")
     ] = False,
     uninstall: Annotated[
-        bool, typer.Option("--uninstall", help="Remove that file, and the line that includes it.")
+        bool, flag("Remove that file, and the line that includes it.", "--uninstall")
     ] = False,
 ) -> None:
     """Print or install pods as ssh hosts, named pod_NAME or, for several nodes, pod_NAME-N.

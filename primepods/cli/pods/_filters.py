@@ -5,25 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Annotated
 
 import attrs
-import typer
 
 import primepods
 
 from .._shared.completion import complete_pod_gpus, complete_statuses
 from .._shared.durations import age, duration_option
 from .._shared.errors import CommandError, ExitCode
-
-_option = partial(typer.Option, rich_help_panel="Filters")
+from .._shared.options import filter_option, flag
 
 Name = Annotated[
     list[str] | None,
-    _option(
-        help="Only with a name that equals or matches this, such as 'train-*'; may be repeated.",
-        metavar="NAME",
+    filter_option(
+        "Only with a name that equals or matches this, such as 'train-*'; may be repeated.", "NAME"
     ),
 ]
 
@@ -42,36 +38,36 @@ class PodFilter:
 
     status: Annotated[
         list[str] | None,
-        _option(
-            help="Only pods in this state, such as ACTIVE, PENDING or ERROR; may be repeated.",
-            metavar="STATE",
+        filter_option(
+            "Only pods in this state, such as ACTIVE, PENDING or ERROR; may be repeated.",
+            "STATE",
             autocompletion=complete_statuses,
         ),
     ] = None
     gpu: Annotated[
         list[str] | None,
-        _option(
+        filter_option(
+            "Only pods with this GPU, such as H100, H100_80GB or 'H*'; may be repeated.",
+            "GPU",
             "--gpu-type",
             "--gpu",
-            help="Only pods with this GPU, such as H100, H100_80GB or 'H*'; may be repeated.",
-            metavar="GPU",
             autocompletion=complete_pod_gpus,
         ),
     ] = None
     name: Name = None
     ready: Annotated[
-        bool | None, _option("--ready/--not-ready", help="Only ready pods, or only the others.")
+        bool | None, flag("Only ready pods, or only the others.", "--ready/--not-ready", panel="Filters")
     ] = None
     older_than: Annotated[
         float | None,
-        duration_option("Only pods at least this old, such as 2h or 1d.", rich_help_panel="Filters"),
+        duration_option("Only pods at least this old, such as 2h or 1d.", panel="Filters"),
     ] = None
 
     def __attrs_post_init__(self) -> None:
         """Reject empty texts: an unset shell variable must not select pods."""
-        for option in ("status", "gpu", "name"):
-            if "" in (getattr(self, option) or ()):
-                raise ValueError(f"--{option} is empty: leave it out, or give a value")
+        for name in ("status", "gpu", "name"):
+            if "" in (getattr(self, name) or ()):
+                raise ValueError(f"--{name} is empty: leave it out, or give a value")
 
     @property
     def is_empty(self) -> bool:

@@ -23,9 +23,9 @@ from .._shared.offer_options import (
     find_key,
     machine,
     offer_id,
-    pod_option,
     without_unset,
 )
+from .._shared.options import pod_option
 from .._shared.output import Output, OutputOption, print_ordered
 from .._shared.table import print_info
 

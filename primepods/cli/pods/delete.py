@@ -14,6 +14,7 @@ from .._shared.command import Api, YesOption, api_command, confirm
 from .._shared.durations import duration_option
 from .._shared.errors import CommandError, ExitCode, exit_code, print_error, print_errors
 from .._shared.handles import OptionalPodHandles, PodIndex, are_whole_ids, read_handles
+from .._shared.options import flag
 from .._shared.output import PrintOptions, readable_rows
 from .._shared.pod_table import PODS
 from .._shared.table import print_info, write_ids
@@ -30,10 +31,8 @@ def command(
     pods: OptionalPodHandles = None,
     *,
     yes: YesOption = False,
-    everything: Annotated[bool, typer.Option("--all", help="All pods.")] = False,
-    missing_ok: Annotated[
-        bool, typer.Option("--missing-ok", help="A pod that does not exist is not a failure.")
-    ] = False,
+    everything: Annotated[bool, flag("All pods.", "--all")] = False,
+    missing_ok: Annotated[bool, flag("A pod that does not exist is not a failure.", "--missing-ok")] = False,
     wait: Annotated[
         float | None,
         duration_option("Wait until the pods are confirmed gone, for at most this time, such as 10m."),

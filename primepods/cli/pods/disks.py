@@ -16,6 +16,7 @@ from .._shared.command import Api, YesOption, api_command, confirm
 from .._shared.errors import CommandError, print_errors_and_exit_if_any
 from .._shared.handles import MIN_PREFIX
 from .._shared.offer_options import find_disks
+from .._shared.options import option
 from .._shared.output import ModelTable, Output, OutputOption, PrintOptions, print_ordered, readable_rows
 from .._shared.pod_table import read_names, status_cell
 from .._shared.table import Column, print_info, write_ids
@@ -69,12 +70,10 @@ def command(api: Api, *, print_options: PrintOptions) -> None:
 def create(
     api: Api,
     *,
-    size: Annotated[int, typer.Option(help="Size in GB.", metavar="GB", min=1)],
-    provider: Annotated[str | None, typer.Option(help="Only this provider.", metavar="PROVIDER")] = None,
-    data_center: Annotated[str | None, typer.Option(help="Only this data center.", metavar="ID")] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name; by default a generated one.", metavar="NAME")
-    ] = None,
+    size: Annotated[int, option("Size in GB.", "GB", min=1)],
+    provider: Annotated[str | None, option("Only this provider.", "PROVIDER")] = None,
+    data_center: Annotated[str | None, option("Only this data center.", "ID")] = None,
+    name: Annotated[str | None, option("Name; by default a generated one.", "NAME")] = None,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:

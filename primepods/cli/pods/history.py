@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final
 
 import attrs
-import typer
 
 import primepods
 from primepods._utils.money import money
@@ -20,13 +18,13 @@ from primepods._utils.text import short_duration
 from .._shared.command import Api, api_command
 from .._shared.durations import parse_day
 from .._shared.errors import CommandError
+from .._shared.options import filter_option, option
 from .._shared.output import LimitOption, ModelTable, PrintOptions, readable_rows
 from .._shared.table import Column, has_colour, paint, print_info, terminal_width, write
 from ._filters import Name, name_matches
 
 _MAX_BARS: Final = 31
 """Max number of days that have a bar."""
-_option = partial(typer.Option, rich_help_panel="Filters")
 
 
 @attrs.frozen(kw_only=True)
@@ -35,21 +33,21 @@ class RecordFilter:
 
     kind: Annotated[
         list[str] | None,
-        _option(help="Only this kind (instance, cluster, disk or sandbox); may be repeated.", metavar="KIND"),
+        filter_option("Only this kind (instance, cluster, disk or sandbox); may be repeated.", "KIND"),
     ] = None
     name: Name = None
     since: Annotated[
         datetime | None,
-        _option(
-            help="Only records that ended (or, without a known end, began) on or after this day (UTC): "
+        filter_option(
+            "Only records that ended (or, without a known end, began) on or after this day (UTC): "
             "2026-11-01, or 7d for a week ago.",
-            metavar="DAY",
+            "DAY",
             parser=parse_day,
         ),
     ] = None
     until: Annotated[
         datetime | None,
-        _option(help="Only records before this day (UTC).", metavar="DAY", parser=parse_day),
+        filter_option("Only records before this day (UTC).", "DAY", parser=parse_day),
     ] = None
 
     def select(self, client: primepods.Client, team: str | None) -> Iterator[primepods.HistoryRecord]:
@@ -68,9 +66,7 @@ def command(
     limit: LimitOption = None,
     chart: Annotated[
         Path | None,
-        typer.Option(
-            help="Draw the spend per day into this SVG file; --limit does not apply.", metavar="FILE"
-        ),
+        option("Draw the spend per day into this SVG file; --limit does not apply.", "FILE"),
     ] = None,
     filters: RecordFilter,
 ) -> None:

@@ -7,11 +7,10 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, Any
 
-import typer
-
 import primepods
 
 from .._shared.command import Api, api_command
+from .._shared.options import flag, option
 from .._shared.output import LimitOption, PrintOptions, readable_rows
 from .._shared.pod_table import PODS, team_table
 from .._shared.table import print_info
@@ -37,11 +36,9 @@ def command(
     limit: LimitOption = None,
     sort: Annotated[
         SortKey,
-        typer.Option(
-            "--sort", help="created, name, status, gpu or price.", metavar="ORDER", case_sensitive=False
-        ),
+        option("created, name, status, gpu or price.", "ORDER", case_sensitive=False),
     ] = SortKey.CREATED,
-    reverse: Annotated[bool, typer.Option("--reverse", help="Sort in reverse order.")] = False,
+    reverse: Annotated[bool, flag("Sort in reverse order.", "--reverse")] = False,
     filters: PodFilter,
 ) -> None:
     """List your pods, filtered and sorted, with their prices per hour.

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import typer
-
 from .._shared.command import Api, api_command
 from .._shared.handles import PodHandle, resolve_handle
+from .._shared.options import option
 from .._shared.table import write
 
 
@@ -17,9 +16,7 @@ def command(
     api: Api,
     pod: PodHandle,
     *,
-    tail: Annotated[
-        int, typer.Option("--tail", "-n", min=1, help="Last lines to show.", metavar="LINES")
-    ] = 100,
+    tail: Annotated[int, option("Last lines to show.", "LINES", "--tail", "-n", min=1)] = 100,
 ) -> None:
     """Print the last lines of a pod's log."""
     with api.client() as client:

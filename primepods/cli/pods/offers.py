@@ -8,13 +8,13 @@ from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import attrs
-import typer
 
 import primepods
 from primepods._utils.money import money
 
 from .._shared.command import Api, api_command
 from .._shared.offer_options import OfferFilters, announce_wait, machine, offer_id
+from .._shared.options import flag, option
 from .._shared.output import LimitOption, ModelTable, PrintOptions
 from .._shared.table import Cell, Column, print_info
 
@@ -46,13 +46,9 @@ def command(
     print_options: PrintOptions,
     sort: Annotated[
         SortKey,
-        typer.Option(
-            "--sort", help="price, per-gpu, gpu or provider.", metavar="ORDER", case_sensitive=False
-        ),
+        option("price, per-gpu, gpu or provider.", "ORDER", case_sensitive=False),
     ] = SortKey.PRICE,
-    unavailable: Annotated[
-        bool, typer.Option("--all", help="Include sold out, unpriced and prepaid offers.")
-    ] = False,
+    unavailable: Annotated[bool, flag("Include sold out, unpriced and prepaid offers.", "--all")] = False,
     limit: LimitOption = None,
 ) -> None:
     """Find machines and clusters to rent, by default the cheapest first.

@@ -15,6 +15,7 @@ from .._shared.command import Api, api_command
 from .._shared.durations import Interval, duration_option
 from .._shared.errors import CommandError, ExitCode, print_error, print_errors_and_exit_if_any
 from .._shared.handles import PodHandles, is_single, read_handles, resolve_handles
+from .._shared.options import option
 from .._shared.output import M, ModelTable, PrintOptions, print_model
 from .._shared.pod_table import PODS, readiness, status_cell
 from .._shared.table import Cell, Column
@@ -99,8 +100,8 @@ def wait(
     *,
     until: Annotated[
         Goal,
-        typer.Option(
-            help="State to wait for; settled means ready, failed, stopped, being deleted or gone.",
+        option(
+            "State to wait for; settled means ready, failed, stopped, being deleted or gone.",
             case_sensitive=False,
         ),
     ] = Goal.READY,

@@ -14,6 +14,7 @@ from primepods._utils.money import money
 from .._shared.command import Api, YesOption, api_command, confirm
 from .._shared.durations import duration_option, short_age
 from .._shared.errors import CommandError, print_error, print_errors_and_exit_if_any, reword_for_shell
+from .._shared.options import flag, option
 from .._shared.table import Column, print_info, print_table
 from .._shared.text import count
 
@@ -31,10 +32,10 @@ def command(
     *,
     prefix: Annotated[
         str | None,
-        typer.Option(
-            help="Only pods whose names begin with this, with or without a lease file. Make sure that none "
+        option(
+            "Only pods whose names begin with this, with or without a lease file. Make sure that none "
             "is in use.",
-            metavar="TEXT",
+            "TEXT",
         ),
     ] = None,
     older_than: Annotated[
@@ -42,13 +43,13 @@ def command(
     ] = None,
     expired: Annotated[
         bool,
-        typer.Option(
-            "--expired",
-            help="Only pods, from any machine, whose names say that their --max-hours ended at least 15 "
+        flag(
+            "Only pods, from any machine, whose names say that their --max-hours ended at least 15 "
             "minutes ago.",
+            "--expired",
         ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the pods to delete.")] = False,
+    dry_run: Annotated[bool, flag("Only show the pods to delete.", "--dry-run")] = False,
     every: Annotated[
         float | None,
         duration_option(

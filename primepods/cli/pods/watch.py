@@ -6,12 +6,11 @@ from enum import StrEnum
 from functools import partial
 from typing import Annotated
 
-import typer
-
 from .._shared.command import Api, api_command
 from .._shared.durations import Interval
 from .._shared.errors import CommandError, ExitCode
 from .._shared.handles import OptionalPodHandles, read_handles, resolve_handles
+from .._shared.options import option
 from ._filters import PodFilter
 
 
@@ -29,7 +28,7 @@ def command(
     *,
     output: Annotated[
         WatchOutput,
-        typer.Option("--output", "-o", help="A live table, or a line for each change.", case_sensitive=False),
+        option("A live table, or a line for each change.", None, "--output", "-o", case_sensitive=False),
     ] = WatchOutput.TABLE,
     interval: Interval = 5.0,
     filters: PodFilter,

@@ -18,8 +18,10 @@ from .._shared.durations import Interval, duration_option, parse_hours, typed_nu
 from .._shared.errors import CommandError, ExitCode
 from .._shared.login_options import Env, EnvFile, SshOptions, parse_command, read_variables
 from .._shared.offer_options import OfferFilters, OrderOptions, without_unset
+from .._shared.options import flag, option, pod_option
 from .._shared.table import print_info
 
+_LOSSES = "Losses and the end"
 _MAX_OFFERS = 5
 """Max number of offers to try, one after the other."""
 
@@ -86,82 +88,70 @@ def command(
     filters: OfferFilters,
     upload: Annotated[
         list[str] | None,
-        typer.Option(
-            "--upload",
-            help="Copy this to the pod; the command runs in the first uploaded folder. May be repeated.",
-            metavar="LOCAL[:REMOTE]",
+        option(
+            "Copy this to the pod; the command runs in the first uploaded folder. May be repeated.",
+            "LOCAL[:REMOTE]",
         ),
     ] = None,
     exclude: Exclude = None,
     download: Annotated[
         list[str] | None,
-        typer.Option(
-            "--download",
-            help="Copy this from the pod afterwards, even if the command fails. May be repeated.",
-            metavar="REMOTE[:LOCAL]",
+        option(
+            "Copy this from the pod afterwards, even if the command fails. May be repeated.", "REMOTE[:LOCAL]"
         ),
     ] = None,
     env: Env = None,
     max_hours: Annotated[
         float | None,
-        typer.Option(
-            help="Delete the pod after this time: 2h, 90m, or a number of hours.",
-            metavar="TIME",
-            parser=parse_hours,
-        ),
+        option("Delete the pod after this time: 2h, 90m, or a number of hours.", "TIME", parser=parse_hours),
     ] = None,
     max_spend: Annotated[
-        float | None, typer.Option(help="Delete the pod when the run has cost this much.", metavar="AMOUNT")
+        float | None, option("Delete the pod when the run has cost this much.", "AMOUNT")
     ] = None,
     detach: Annotated[
         bool,
-        typer.Option(
+        flag(
+            "Exit once the command has started, and print the run's name for attach and stop.",
             "--detach",
             "-d",
-            help="Exit once the command has started, and print the run's name for attach and stop.",
         ),
     ] = False,
     keep: Annotated[
         bool,
-        typer.Option(
-            "--keep", help="Leave the pod running: it is billed until you delete it, without limit."
-        ),
+        flag("Leave the pod running: it is billed until you delete it, without limit.", "--keep"),
     ] = False,
     restarts: Annotated[
         int | None,
-        typer.Option(
+        option(
+            "Max number of restarts on another pod, if the provider terminates the pod.",
+            "N",
             min=0,
-            metavar="N",
-            help="Max number of restarts on another pod, if the provider terminates the pod.",
             show_default="0, or 1 an item with --each",
         ),
     ] = None,
     each: Annotated[
         str | None,
-        typer.Option(
-            help="Run the command for each line of this file, or of stdin (-), which replaces {} in it; a "
+        option(
+            "Run the command for each line of this file, or of stdin (-), which replaces {} in it; a "
             "field of a JSON object replaces {name}.",
-            metavar="FILE",
-            rich_help_panel="Many items",
+            "FILE",
+            panel="Many items",
         ),
     ] = None,
     pods: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            help="Max number of pods at a time, each for one item after the other.",
-            metavar="N",
-            rich_help_panel="Many items",
+        option(
+            "Max number of pods at a time, each for one item after the other.", "N", panel="Many items", min=1
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Prefix of the pod's name.", metavar="NAME")] = None,
+    name: Annotated[str | None, option("Prefix of the pod's name.", "NAME")] = None,
     file: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "TOML file with command and these options by their long names; typed options override it.",
+            "FILE",
             is_eager=True,
             callback=_read_file,
-            metavar="FILE",
-            help="TOML file with command and these options by their long names; typed options override it.",
         ),
     ] = None,
     exclude_from: ExcludeFrom = None,
@@ -171,22 +161,21 @@ def command(
         duration_option(
             "Delete a pod that is not ready after this time, and try the next offer.",
             show_default="30m",
-            rich_help_panel="The pod",
+            panel="The pod",
         ),
     ] = 1800.0,
     check: Annotated[
         str | None,
-        typer.Option(
-            help="Command that must succeed on a pod before it is used; else the next offer is tried. By "
+        pod_option(
+            "Command that must succeed on a pod before it is used; else the next offer is tried. By "
             "default, each GPU must respond to nvidia-smi, without uncorrectable memory errors.",
-            metavar="CMD",
+            "CMD",
             show_default=False,
-            rich_help_panel="The pod",
         ),
     ] = None,
     no_check: Annotated[
         bool,
-        typer.Option("--no-check", help="Use a pod without checking its GPUs.", rich_help_panel="The pod"),
+        flag("Use a pod without checking its GPUs.", "--no-check", panel="The pod"),
     ] = False,
     interval: Interval = 5.0,
     env_file: EnvFile = None,
@@ -195,7 +184,7 @@ def command(
         float | None,
         duration_option(
             "Also fetch the results in this interval while the command runs.",
-            rich_help_panel="Losses and the end",
+            panel=_LOSSES,
         ),
     ] = None,
     wind_down: Annotated[
@@ -204,7 +193,7 @@ def command(
             "Time before a limit at which the command gets SIGTERM, at most a tenth of the limit. Half of it "
             "is the command's time to end, also after Ctrl-C.",
             show_default="5m",
-            rich_help_panel="Losses and the end",
+            panel=_LOSSES,
         ),
     ] = 300.0,
     hold: Annotated[
@@ -214,7 +203,7 @@ def command(
             "all.",
             show_default="until the limit, or 1h; 10m without a terminal or --detach, or if the command "
             "fails in its first minute",
-            rich_help_panel="Losses and the end",
+            panel=_LOSSES,
         ),
     ] = None,
     reconnect: Annotated[
@@ -222,16 +211,16 @@ def command(
         duration_option(
             "Give up the pod if it cannot be reached for this time; the command keeps running meanwhile.",
             show_default="15m",
-            rich_help_panel="Losses and the end",
+            panel=_LOSSES,
         ),
     ] = 900.0,
     watchdog: Annotated[
         bool,
-        typer.Option(
-            "--watchdog",
-            help="Start a process on the pod that deletes it at the limit, and after the command, also while "
+        flag(
+            "Start a process on the pod that deletes it at the limit, and after the command, also while "
             "this machine sleeps. PRIMEPODS_WATCHDOG_KEY is its key.",
-            rich_help_panel="Losses and the end",
+            "--watchdog",
+            panel=_LOSSES,
         ),
     ] = False,
     after_job: Annotated[
@@ -239,23 +228,19 @@ def command(
         duration_option(
             "The watchdog deletes the pod this long after the command's end, if nobody fetches the results.",
             show_default="1h",
-            rich_help_panel="Losses and the end",
+            panel=_LOSSES,
         ),
     ] = None,
     idle: Annotated[
         float | None,
         duration_option(
             "The watchdog deletes the pod if no GPU is above 5 % for this time.",
-            rich_help_panel="Losses and the end",
+            panel=_LOSSES,
         ),
     ] = None,
     watchdog_key: Annotated[
         str | None,
-        typer.Option(
-            help="`own` puts your own API key on the pod, for the watchdog.",
-            metavar="own",
-            rich_help_panel="Losses and the end",
-        ),
+        option("`own` puts your own API key on the pod, for the watchdog.", "own", panel=_LOSSES),
     ] = None,
 ) -> None:
     r"""Rent a pod for one command: log in, run it, fetch the results, delete the pod.

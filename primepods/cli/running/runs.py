@@ -21,6 +21,7 @@ from .._shared.completion import complete_runs
 from .._shared.durations import short_age
 from .._shared.errors import CommandError, ExitCode, print_error
 from .._shared.login_options import LoginOptions
+from .._shared.options import flag, option
 from .._shared.output import ModelTable, PrintOptions
 from .._shared.table import Column, print_info
 from .._shared.text import count
@@ -112,7 +113,7 @@ def command(
     *,
     print_options: PrintOptions,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Delete the records and output of ended runs without pods.")
+        bool, flag("Delete the records and output of ended runs without pods.", "--prune")
     ] = False,
 ) -> None:
     """List this machine's runs. Detached runs stay in the list after their end, until --prune.
@@ -153,9 +154,7 @@ def attach(
         ),
     ],
     *,
-    tail: Annotated[
-        int | None, typer.Option("--tail", "-n", min=0, metavar="LINES", help="Begin with the last lines.")
-    ] = None,
+    tail: Annotated[int | None, option("Begin with the last lines.", "LINES", "--tail", "-n", min=0)] = None,
     login: LoginOptions,
 ) -> None:
     """Show the output of a run and follow it to the end; the exit code is the command's.
@@ -239,9 +238,7 @@ def stop(
         ),
     ],
     *,
-    now: Annotated[
-        bool, typer.Option("--now", help="Delete the pod at once: the results are not fetched.")
-    ] = False,
+    now: Annotated[bool, flag("Delete the pod at once: the results are not fetched.", "--now")] = False,
 ) -> None:
     """End a run, fetch its results, delete its pod, and say how it has ended.
 
