@@ -36,7 +36,7 @@ from ..remote import Stream, check_work, echo, find_nodes
 from ._check import check_run
 from ._ending import Reason, describe_pod
 from ._follow import DISK_FULL
-from ._host import BUDGET_EXCEEDED, FAILED, INTERRUPTED, ItemProgress, ItemResult, RunError, RunHost
+from ._host import BUDGET_EXCEEDED, FAILED, INTERRUPTED, ItemProgress, RunError, RunHost
 from ._items import MAX_SIZE, Items, fill_command
 from ._results import shown_path
 from ._run import Run, RunRecord
@@ -115,7 +115,6 @@ class EachRunner(Runner):
         self._at_work = set[int]()
         # Numbers of the items that were asked to end, and whose results were fetched then.
         self._fetched_early = set[int]()
-        self._price_hr: dict[str, float] = {}
         # By the pod's ID, the command that removes what items have left where results are looked for.
         self._removals: dict[str, str] = {}
         self._spent_before = 0.0
@@ -295,7 +294,6 @@ class EachRunner(Runner):
         pod = AsyncLeasedPod(supervisor)
         restart = self._attempts.get(number, -1) + 1 if begun is None else begun
         self._attempts[number] = restart
-        self._price_hr[pod.name] = pod.price_hr
         if self._record.job is None:
             self._save(job=self._run.name)  # the first command starts
         record = _item_record(self._record, number, self._items.lines[number - 1], restart=restart)
@@ -367,15 +365,7 @@ class EachRunner(Runner):
             code = host.problem(result.error)
         if code is None:
             return
-        pod_name = result.pod_name or ""
-        end = ItemResult(
-            item=result.item,
-            exit_code=code,
-            seconds=round(result.seconds, 1),
-            pod=pod_name,
-            cost=round(self._price_hr.get(pod_name, 0.0) * result.seconds / 3600, 4),
-        )
-        self._items.add(end)
+        self._items.add(result.item, code)
         self._write_results()
         host.info(f"Exit code {code} after {short_duration(result.seconds)}; {self._progress()}")
         self._show_progress()
@@ -435,7 +425,7 @@ class EachRunner(Runner):
         if self._pool is None and not items.results and self._record.job is None:
             return ""
         done = len(items.results)
-        failed = sorted(number for number, result in items.results.items() if result.exit_code)
+        failed = sorted(number for number, code in items.results.items() if code)
         fetched_early = [number for number in items.left if number in self._fetched_early]
         lost = [number for number in items.left if number not in self._fetched_early]
         ends = {

@@ -37,25 +37,6 @@ class RunError(PrimePodsError):
 
 
 @attrs.frozen(kw_only=True)
-class ItemResult:
-    """How one item of a run has ended; a line of the run's folder.
-
-    Attributes:
-        item: Its number, from 1.
-        exit_code: The exit code of its command, or of the error that has ended it.
-        seconds: Its time on its last pod.
-        pod: Name of that pod.
-        cost: What that time has cost.
-    """
-
-    item: int
-    exit_code: int
-    seconds: float
-    pod: str
-    cost: float
-
-
-@attrs.frozen(kw_only=True)
 class ItemProgress:
     """Progress of a run of many items.
 

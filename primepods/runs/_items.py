@@ -13,11 +13,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-import attrs
-
 from .._utils.files import append_line, read_objects, read_path, replace_file
 from .._utils.text import quote
-from ._host import ItemResult
 from ._run import Run, RunRecord
 
 if TYPE_CHECKING:
@@ -103,14 +100,14 @@ class Items:
 
     Attributes:
         lines: The items.
-        results: The results by the item's number, which counts from 1.
+        results: The exit codes by the item's number, which counts from 1.
     """
 
     def __init__(self, folder: Path) -> None:
         self.lines: list[str] = read_path(folder / _ITEMS).decode().split("\n")
-        self.results: dict[int, ItemResult] = _read_results(folder / _RESULTS)
+        self.results: dict[int, int] = _read_results(folder / _RESULTS)
         self._file = folder / _RESULTS
-        self._unwritten: list[ItemResult] = []
+        self._unwritten: list[int] = []
 
     @property
     def left(self) -> list[int]:
@@ -120,12 +117,12 @@ class Items:
     @property
     def failed_count(self) -> int:
         """Number of items that have ended with another exit code than 0."""
-        return sum(result.exit_code != 0 for result in self.results.values())
+        return sum(code != 0 for code in self.results.values())
 
-    def add(self, result: ItemResult) -> None:
+    def add(self, item: int, exit_code: int) -> None:
         """Add a result, which :meth:`write` writes."""
-        self.results[result.item] = result
-        self._unwritten.append(result)
+        self.results[item] = exit_code
+        self._unwritten.append(item)
 
     def write(self) -> None:
         """Append the new results to the file.
@@ -138,7 +135,8 @@ class Items:
         file = os.open(self._file, os.O_RDWR)
         try:
             while self._unwritten:
-                append_line(file, json.dumps(attrs.asdict(self._unwritten[0])).encode())
+                item = self._unwritten[0]
+                append_line(file, json.dumps({"item": item, "exit_code": self.results[item]}).encode())
                 del self._unwritten[0]
         finally:
             os.close(file)
@@ -152,9 +150,9 @@ def count_items(run: Run) -> tuple[int, int] | None:
     return None
 
 
-def _read_results(path: Path) -> dict[int, ItemResult]:
+def _read_results(path: Path) -> dict[int, int]:
     file = os.open(path, os.O_RDONLY)
     try:
-        return {row["item"]: ItemResult(**row) for row in read_objects(file)}
+        return {row["item"]: row["exit_code"] for row in read_objects(file)}
     finally:
         os.close(file)
