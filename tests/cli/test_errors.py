@@ -1,6 +1,5 @@
 """Errors in the words of a shell, and what a closed stderr does not stop."""
 
-import io
 import re
 import shlex
 import subprocess
@@ -10,7 +9,7 @@ import time
 import pytest
 import typer
 
-from primepods.cli._shared.errors import print_error, reported_errors, reword_for_shell
+from primepods.cli._shared.errors import reported_errors, reword_for_shell
 from primepods.emulator import Delay, Emulator, Status
 from tests.cli.conftest import Run
 from tests.support.processes import start_command
@@ -160,24 +159,3 @@ def test_an_exact_name_is_no_pattern(emulator: Emulator, run: Run) -> None:
     # A second time, as after a lost answer, there is no such pod any more.
     assert run("delete", "--name", "job[1]", "--yes").stdout == ""
     assert {pod.name for pod in emulator.pods.values()} >= {"job1", "run-2"}
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        (f"GET /api/v1/pods/{'a1' * 16}: 503", "GET /api/v1/pods/a1a1a1a1: 503"),
-        (f"Run `primepods delete {'a1' * 16}`", f"Run `primepods delete {'a1' * 16}`"),
-        (f"Pod {'a1' * 16} may still be billed", f"Pod {'a1' * 16} may still be billed"),
-        (f"{'a1' * 16} may be left running", f"{'a1' * 16} may be left running"),
-        (f"Lost {'a1' * 16}. Its command keeps running", "Lost a1a1a1a1. Its command keeps running"),
-    ],
-)
-def test_ids_are_short_for_people(monkeypatch: pytest.MonkeyPatch, text: str, shown: str) -> None:
-    """In a terminal, where nobody needs them whole: commands take a prefix."""
-    for is_terminal in (False, True):
-        stderr = io.StringIO()
-        monkeypatch.setattr(stderr, "isatty", lambda is_terminal=is_terminal: is_terminal)
-        monkeypatch.setattr(sys, "stderr", stderr)
-        print_error("primepods get", text)
-        said = " ".join(stderr.getvalue().split())
-        assert said == f"primepods get: {shown if is_terminal else text}"
