@@ -126,8 +126,8 @@ RIGHT: Final[dict[str, str]] = {
     **dict.fromkeys(("with_options timeout", "with_options deadline"), "none count many fraction large"),
     # What is called, and what is switched.
     "until": "function",
-    **dict.fromkeys(("on_change", "on_event", "session", "setup"), "none function"),
-    **dict.fromkeys(("on_progress", "on_event", "session", "setup"), "none function"),
+    **dict.fromkeys(("on_change", "on_event", "on_progress", "setup"), "none function"),
+    "session": "none",
     **dict.fromkeys(_FLAGS, "flag"),
     # What runs there, and how to get there.
     "check": f"none {_TEXT} text surrogate ids list lists",
