@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,7 +32,6 @@ from ._tick import Tick
 from ._watched_pod import WatchedPod
 
 if TYPE_CHECKING:
-    from .connection import PollerConnection
     from .subscription import Subscription
 
 _NO_RETRIES: Final = RetryPolicy(attempts=1)
@@ -52,7 +51,6 @@ class Poller:
     def __init__(self, settings: Settings, transport: Transport) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._transport = transport
-        self._transport_keeper: PollerConnection | None = None
         executor = RequestExecutor(settings, self._transport, is_paced=False)
         self._state = PollerState(settings.clock, transport.pace)
         self._reader = StatusReader(executor, cache_bytes=_CACHE_BYTES)
@@ -87,12 +85,11 @@ class Poller:
             del self._state.pods[pod.pod_id]
             self._state.schedule.remove_from_queue(pod)
 
-    def remove(self, subscription: Subscription, transport_keeper: PollerConnection) -> None:
+    def remove(self, subscription: Subscription) -> None:
         """Stop polling for ``subscription``; if it is the last one, shut the poller down.
 
         Args:
             subscription: The subscription; if it was already removed, nothing happens.
-            transport_keeper: May keep the transport if this was the last subscription.
         """
         began_at = self._subscriptions.pop(subscription, None)
         if began_at is None:
@@ -107,7 +104,6 @@ class Poller:
         for pod in subscription.pods.values():
             self.remove_pod(subscription, pod)
         if not self._subscriptions:
-            self._transport_keeper = transport_keeper
             self._unregister()
             with suppress(RuntimeError):  # The loop is already closed.
                 state.schedule.changed.set()
@@ -159,15 +155,11 @@ class Poller:
             job.cancel()
         # Free the memory now: a cancelled tick keeps the reader alive until the next garbage collection.
         self._reader.clear_cache()
-        is_kept = False
         try:
             if self._state.jobs:
                 await asyncio.wait(self._state.jobs)
-            if error is None and self._transport_keeper is not None:
-                is_kept = self._transport_keeper.keep_transport(self._transport)
         finally:
-            if not is_kept:
-                await self._transport.aclose()
+            await self._transport.aclose()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         # An empty context, so that log lines do not carry the context variables of the first subscriber.
@@ -187,7 +179,7 @@ def _poller_cancelled_error() -> PrimePodsError:
 _pollers: dict[tuple[asyncio.AbstractEventLoop, Settings, int], Poller] = {}
 
 
-def join(settings: Settings, session: Any, make_transport: Callable[[], Transport]) -> Poller:
+def join(settings: Settings, session: Any) -> Poller:
     """Return the running loop's poller for ``settings``; create it if there is none.
 
     Add a subscription before the next ``await``, since a poller without subscriptions may end.
@@ -195,18 +187,17 @@ def join(settings: Settings, session: Any, make_transport: Callable[[], Transpor
     Args:
         settings: Clients with equal settings share a poller. ``deadline``, ``retry`` and ``on_event`` may
             differ: the poller does not use them.
-        session: The caller's aiohttp session, or ``None``. Clients share a poller
-            only if this is the same object.
-        make_transport: Makes the connections of a new poller.
+        session: The caller's aiohttp session, or ``None``. Clients share a poller only if this is the same
+            object.
     """
     loop = asyncio.get_running_loop()
     for key in [key for key in list(_pollers) if key[0].is_closed()]:
         # The loop was closed with waits in it: its poller will never run again.
         _pollers.pop(key, None)
     poller_settings = attrs.evolve(settings, deadline=_DEADLINE, retry=_NO_RETRIES, on_event=None)
-    # Use the id, since a session need not be hashable. The poller keeps it alive, so the id stays unique.
+    # The poller keeps the session alive, so the id stays unique.
     key = (loop, poller_settings, id(session))
     poller = _pollers.get(key)
     if poller is None:
-        poller = _pollers[key] = Poller(poller_settings, make_transport())
+        poller = _pollers[key] = Poller(poller_settings, Transport(settings, session))
     return poller

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from .._http.transport import Transport
 from .._utils.clock import Clock
 from ..config import Settings
 from ..errors import ClientClosedError
@@ -33,7 +32,7 @@ class PollerConnection:
         clock: The client's clock.
         on_event: The client's hook, or ``None``.
         settings: The settings of the client or the view.
-        session: The caller's session, as given.
+        session: The caller's session, or ``None``.
         root: The connection of the client from which the views were made; for a client, this object.
         subscriptions: Open subscriptions of the client and its views; kept by the root only.
         closed: Whether the client is closed; set for the root only.
@@ -47,36 +46,15 @@ class PollerConnection:
         self.root: PollerConnection = self if parent is None else parent.root
         self.closed: bool = False
         self.subscriptions: dict[Subscription, None] = {}
-        self._spare: tuple[Transport, asyncio.AbstractEventLoop] | None = None
-
-    def take_transport(self) -> Transport:
-        """Return connections for a poller in the running loop: those of the last poller, or new ones."""
-        if self._spare is not None:
-            transport, loop = self._spare
-            # A transport can move to another loop only if its loop is closed.
-            if loop is asyncio.get_running_loop() or loop.is_closed():
-                self._spare = None
-                return transport
-        return Transport(self.settings, self.session)
-
-    def keep_transport(self, transport: Transport) -> bool:
-        """Keep an ending poller's connections for the next one, if possible; return whether they are kept."""
-        if self.closed or self._spare is not None:
-            return False
-        self._spare = transport, asyncio.get_running_loop()
-        return True
 
     async def aclose(self) -> None:
-        """End the subscriptions, also those of abandoned iterators, and close the spare connections."""
+        """End the subscriptions, also those of abandoned iterators."""
         self.closed = True
         for subscription in list(self.subscriptions):
             # A forked child has copies of the parent's subscriptions, whose loop does not run here.
             if subscription.poller.loop is asyncio.get_running_loop():
                 subscription.end(closed_error())
                 subscription.close()
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            await spare[0].aclose()
 
 
 def closed_error() -> ClientClosedError:

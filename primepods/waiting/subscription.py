@@ -86,7 +86,7 @@ class Subscription:
         root = self._connection.root
         if root.closed:
             raise closed_error()
-        self.poller = join(self._connection.settings, self._connection.session, root.take_transport)
+        self.poller = join(self._connection.settings, self._connection.session)
         root.subscriptions[self] = None
         self.poller.add(self)
 
@@ -94,7 +94,7 @@ class Subscription:
         """Stop polling for this subscription; do nothing if it is already closed."""
         root = self._connection.root
         root.subscriptions.pop(self, None)
-        self.poller.remove(self, transport_keeper=root)
+        self.poller.remove(self)
 
     async def aclose(self) -> None:
         """Close the subscription; if it was the poller's last one, wait until the poller has shut down."""

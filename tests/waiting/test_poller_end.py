@@ -6,9 +6,11 @@ import math
 import time
 import weakref
 from collections.abc import Awaitable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 import primepods
@@ -85,37 +87,6 @@ async def test_closing_a_client_ends_the_waits_of_its_views(stage: Stage, fleet:
         result(wait)
 
 
-async def test_waits_one_after_another_share_a_connection(stage: Stage, fleet: Fleet) -> None:
-    """Six waits of a client and its views make one connection, which ends with the client."""
-    ids = fleet.add(6, "ready")
-    client = stage.client()
-    for number, pod_id in enumerate(ids):
-        each = client.with_options(timeout=5.0 + number) if number % 2 else client
-        wait = stage.start(each.pods.wait_ready(pod_id))
-        await stage.advance(1)
-        assert result(wait).is_ready
-    assert stage.server.connections == 1
-    await client.aclose()
-    await settle()
-    assert stage.server.open == 0
-
-
-async def test_the_last_client_to_leave_keeps_the_connection(stage: Stage, fleet: Fleet) -> None:
-    """The one that began the polling closes; the other goes on, and waits again on the same connection."""
-    ids = fleet.add(2)
-    first, second = stage.client(), stage.client()
-    waits = [stage.start(client.pods.wait_ready(ids[0])) for client in (first, second)]
-    await stage.advance(1)
-    await first.aclose()
-    fleet.set("ready", *ids)
-    await stage.advance(5)
-    assert result(waits[1]).is_ready
-    again = stage.start(second.pods.wait_ready(ids[1]))
-    await stage.advance(1)
-    assert result(again).is_ready
-    assert stage.server.connections == 1
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("closes", [False, True])
 def test_waits_in_one_loop_after_the_other_leave_nothing(*, closes: bool) -> None:
@@ -170,17 +141,54 @@ async def test_nothing_is_left_when_a_wait_returns(stage: Stage, fleet: Fleet) -
     assert [text for text in result(task) if "Stage" not in text and "test_" not in text] == []
 
 
-async def test_a_poller_that_is_cancelled_before_its_first_step_closes_its_connections(
+class Stubborn:
+    """Makes sessions in which a request that is cancelled goes on until it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = asyncio.Event()
+        self._kind = aiohttp.ClientSession
+
+    def __call__(self, **options: Any) -> aiohttp.ClientSession:
+        """Make one."""
+        return self._kind(middlewares=[self._send], **options)
+
+    async def _send(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        try:
+            return await handler(request)
+        finally:
+            while not self.let_go.is_set():
+                with suppress(asyncio.CancelledError):
+                    await self.let_go.wait()
+
+
+async def test_an_interrupted_shutdown_closes_connections(
+    stage: Stage, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the loop ends in the middle of it."""
+    ids = fleet.add(150)
+    stubborn = Stubborn()
+    monkeypatch.setattr(aiohttp, "ClientSession", stubborn)
+    wait = stage.start(stage.client().pods.wait(ids))
+    fleet.next_status(Hang())
+    await stage.advance(1)
+    wait.cancel()
+    await settle()
+    assert stage.server.open > 0
+    stage.cancel_the_poller()
+    await settle()
+    assert stage.server.open == 0
+    assert wait.cancelled()
+    stubborn.let_go.set()
+
+
+async def test_a_poller_that_is_cancelled_before_its_first_step_ends_its_waits(
     stage: Stage, fleet: Fleet
 ) -> None:
-    """It was given those of the poller before it; nobody else would close them."""
+    """With an error that says so; none hangs."""
     fleet.add(1, "ready")
-    pods = stage.client().pods
-    first = stage.start(pods.wait_ready("pod00000"))
-    await stage.advance(1)
-    assert result(first).is_ready
-    assert stage.server.open == 1
-    wait = stage.start(pods.wait_ready("pod00000"))
+    wait = stage.start(stage.client().pods.wait_ready("pod00000"))
     await asyncio.sleep(0)
     stage.cancel_the_poller()
     await settle()
