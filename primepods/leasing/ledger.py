@@ -215,11 +215,10 @@ class Ledger:
 
 
 def read_ledger(folder: Path) -> Ledger:
-    """Read all lease files, and remove drafts that are older than a day: nothing was ordered for a draft.
+    """Read all lease files; drafts are passed over, since nothing was ordered for one.
 
     Args:
         folder: The folder, which need not exist.
-        now: This machine's time; by default, no draft is removed.
 
     Raises:
         ConfigError: The folder cannot be read.
