@@ -60,25 +60,26 @@ def world(block: Block, forks: ForkServer) -> Generator[dict[str, str]]:
             make_program(Path(stubs, "primepods"), forks.script("primepods"))
         if stub is not None:
             (Path(stubs) / stub).symlink_to(shutil.which("true") or "true")
-        if has_local_ssh:
-            words = shlex.join(
-                [sys.executable, "-m", "primepods.emulator.local_ssh", "--emulator", emulator.url]
-            )
-            make_program(Path(stubs, "ssh"), f'#!/bin/sh\nexec {words} "$@"\n')
+        ssh = [sys.executable, "-m", "primepods.emulator.local_ssh", "--emulator", emulator.url]
+        login = {"PRIMEPODS_SSH_COMMAND": shlex.join(ssh)} if has_local_ssh else {}
         for pod_id in ids:
             emulator.add_pod(id=pod_id)
         path = os.pathsep.join([stubs, str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         # What steers this test run is not meant for one that a block starts.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-        yield inherited | {
-            "PRIME_API_KEY": emulator.api_key,
-            "PRIME_API_BASE_URL": emulator.url,
-            "PRIMEPODS_WATCHDOG_KEY": emulator.add_api_key({"instances": {"read": True, "write": True}}),
-            "PATH": path,
-            "TMPDIR": stubs,
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONWARNINGS": "error",
-        }
+        yield (
+            inherited
+            | login
+            | {
+                "PRIME_API_KEY": emulator.api_key,
+                "PRIME_API_BASE_URL": emulator.url,
+                "PRIMEPODS_WATCHDOG_KEY": emulator.add_api_key({"instances": {"read": True, "write": True}}),
+                "PATH": path,
+                "TMPDIR": stubs,
+                "PYTHONUNBUFFERED": "1",
+                "PYTHONWARNINGS": "error",
+            }
+        )
 
 
 def make_program(file: Path, text: str) -> None:

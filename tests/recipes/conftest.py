@@ -114,12 +114,8 @@ class Setting:
 @pytest.fixture
 def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
     """An account whose pods are processes of this machine, known to this process and those that it starts."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
     local_ssh = shlex.join([sys.executable, "-m", "primepods.emulator.local_ssh"])
-    (programs / "ssh").write_text(f'#!/bin/sh\nexec {local_ssh} "$@"\n', encoding="utf-8")
-    (programs / "ssh").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
+    monkeypatch.setenv("PRIMEPODS_SSH_COMMAND", local_ssh)
     monkeypatch.setenv("PRIMEPODS_STATE_DIR", str(tmp_path / "leases"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
