@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, suppress
 from typing import Final
 
 import aiohttp
@@ -45,19 +46,22 @@ class Sessions:
         self.slots: asyncio.Semaphore = asyncio.Semaphore(max_concurrency)
         self.timeouts: dict[Timeout, None] = {}
         self.closing: asyncio.Event = asyncio.Event()
-        self._given = given
-        self._open_sessions: dict[bool, aiohttp.ClientSession] = {}
-        """The client's own open sessions by ``fresh``, the argument of :meth:`get`."""
+        self._open_sessions = {} if given is None else dict.fromkeys((False, True), given)
+        """The open sessions by ``fresh``, the argument of :meth:`get`."""
+        self._stack = AsyncExitStack()
+        self._closer: AsyncGenerator[None, None] | None = None
 
-    def get(self, *, fresh: bool) -> aiohttp.ClientSession:
+    async def get(self, *, fresh: bool) -> aiohttp.ClientSession:
         """Return the session for a request.
 
         Args:
             fresh: Whether the request needs a new connection, which only the client's own sessions guarantee.
         """
-        if self._given is not None:
-            return self._given
         if fresh not in self._open_sessions:
+            if self._closer is None:
+                # An async generator, because `asyncio.run` closes unfinished ones before it closes the loop.
+                self._closer = _close_on_exit(self._stack)
+                await anext(self._closer)
             # Do not use `force_close`, with which aiohttp adds a header to each request.
             keep_alive = _NO_KEEP_ALIVE if fresh else _KEEP_ALIVE
             self._open_sessions[fresh] = aiohttp.ClientSession(
@@ -65,6 +69,7 @@ class Sessions:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
             )
+            self._stack.push_async_callback(self._open_sessions[fresh].close)
         return self._open_sessions[fresh]
 
     async def let_next_send(self) -> None:
@@ -75,9 +80,20 @@ class Sessions:
             await asyncio.sleep(0)
 
     async def aclose(self) -> None:
-        """Close the client's own sessions."""
-        for session in self._open_sessions.values():
-            await session.close()
+        """Close the sessions, except a session of the caller."""
+        closer, self._closer = self._closer, None
+        if closer is not None:
+            await closer.aclose()
+
+    def __del__(self) -> None:
+        if self._closer is None or not self.loop.is_closed():
+            return
+        # The loop was closed without closing its generators. Nothing can be awaited in it any more.
+        for session in set(self._open_sessions.values()):
+            closing = session.close()
+            with suppress(StopIteration, RuntimeError):
+                closing.send(None)  # Its first step closes the sockets.
+            closing.close()
 
 
 def check_session(session: object) -> None:
@@ -115,3 +131,11 @@ def close_broken_connections(session: aiohttp.ClientSession, request: aiohttp.Cl
                 # aiohttp will use this connection, the first one that is open and has not expired.
                 return True
     return False
+
+
+async def _close_on_exit(stack: AsyncExitStack) -> AsyncGenerator[None, None]:
+    """Close ``stack`` when this generator is closed: by the client, or by `asyncio.run`."""
+    try:
+        yield
+    finally:
+        await stack.aclose()

@@ -106,7 +106,7 @@ class Transport:
             async with timeout:
                 # A request that cannot be repeated must not be lost on an idle connection that the server has
                 # just closed.
-                session = sessions.get(fresh=not is_idempotent(request.method))
+                session = await sessions.get(fresh=not is_idempotent(request.method))
                 middleware.session = session
                 async with session.request(
                     request.method,

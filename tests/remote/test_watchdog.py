@@ -428,7 +428,7 @@ def test_a_pod_goes_without_its_client(
     monkeypatch.setenv(
         "PRIMEPODS_SSH_COMMAND", f"sh -c 'exec ssh {options} \"$@\"' ssh {shlex.join(server.options)}"
     )
-    hours, after_job = ("0.004", "3600") if end == "limit" else ("1", "1")
+    hours, after_job = ("0.008", "3600") if end == "limit" else ("1", "1")
     argv = [sys.executable, "-c", PROGRAM, own.url, own.api_key, hours, after_job]
     with subprocess.Popen(argv, stdin=-1, stdout=-1) as client:
         assert client.stdout is not None

@@ -149,7 +149,7 @@ async def test_the_command_shows_names_and_reasons_as_text(*, terminal: bool) ->
         emoji=False,
         color_system="truecolor" if terminal else None,
     )
-    await demo._run(fleet(), Screen(console), timeout=20.0)
+    await demo._run(fleet(), Screen(console), timeout=200.0)
     shown = out.getvalue()
     assert "[bold red]loud" in shown
     for part in (

@@ -16,8 +16,6 @@ from tests.support.server import Answer, Script, Server
 
 KEY = "pit_wire_test_key+0123456789abcdef"
 """A key that stands nowhere else: whatever contains it has leaked it."""
-UNCLOSED = "ignore::pytest.PytestUnraisableExceptionWarning"
-"""Where a loop ends before its client is closed, aiohttp warns of the session when it is collected."""
 
 
 def make_client(

@@ -2,14 +2,13 @@
 
 import asyncio
 import contextvars
-import gc
 from typing import Any
 
 import aiohttp
 import pytest
 
 import primepods
-from tests.support.client import UNCLOSED, make_client, serve
+from tests.support.client import make_client, serve
 from tests.support.clock import ManualClock, settle
 from tests.support.server import Answer, Hang, Held, Reply, Server, refused_url, reply
 from tests.wire.statuses import ids_of, refusing, rows
@@ -159,7 +158,6 @@ async def test_a_batch_is_of_no_callers_context() -> None:
     assert seen == ["nobody"]
 
 
-@pytest.mark.filterwarnings(UNCLOSED)
 def test_calls_of_two_loops_do_not_share() -> None:
     """A client reused by a second `asyncio.run` begins with a new batch."""
 
@@ -176,11 +174,8 @@ def test_calls_of_two_loops_do_not_share() -> None:
     ports: list[int] = []
     client = asyncio.run(ask(None))
     asyncio.run(ask(client))
-    del client
-    gc.collect()
 
 
-@pytest.mark.filterwarnings(UNCLOSED)
 def test_a_batch_of_a_closed_loop_is_forgotten() -> None:
     """A loop closed in the middle of a call leaves nothing behind that the next loop would wait for."""
 
@@ -205,4 +200,3 @@ def test_a_batch_of_a_closed_loop_is_forgotten() -> None:
         task._log_destroy_pending = False
         task.get_coro().close()
     assert not lost.done()
-    gc.collect()
