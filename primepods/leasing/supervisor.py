@@ -200,8 +200,15 @@ class LeaseSupervisor:
                 file of the lease cannot be read or written.
         """
         folder, settings, name = lease_folder(), self._orders[0][0].settings, UniqueName(pod.name or "")
-        records = read_ledger(folder).records
-        path = next((path for path, record in records.items() if record.name == name), None)
+        ledger = read_ledger(folder)
+        path = next((path for path, record in ledger.records.items() if record.name == name), None)
+        if path is None and ledger.unreadable:
+            # It may be the record of this pod, and its process may still run.
+            unreadable, reason = next(iter(ledger.unreadable.items()))
+            raise errors.ConfigError(
+                f"The lease file {unreadable} cannot be read ({reason}): it may be that of the pod {name}. "
+                "Nothing was changed: make it readable or, if no process of its lease runs, remove it."
+            )
         file = None if path is None else LeaseFile.claim(path)
         if path is not None and file is None and path.exists():
             raise errors.ConfigError(f"The process of the lease file {path} may still run.", transient=True)

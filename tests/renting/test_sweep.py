@@ -105,6 +105,21 @@ async def test_a_pod_of_an_earlier_lease_is_leased_again(folder: Path, *, has_fi
             it.client.pods.lease(attrs.evolve(pod, name="mine"))
 
 
+async def test_a_pod_whose_lease_file_may_be_unreadable_is_not_leased_again(folder: Path) -> None:
+    """Its process may still run: two leases would end one pod."""
+    async with stage(folder, boot_seconds=0) as it:
+        pod = await it.client.pods.get(it.emulator.add_pod(name_of(), boot_seconds=0))
+        await asyncio.to_thread(left_by, it, given_up=True, is_kept=True)
+        path = next(folder.glob("*.json"))
+        content = path.read_bytes()
+        path.write_bytes(b"{")
+        with pytest.raises(primepods.ConfigError, match="may be that of the pod"):
+            it.client.pods.lease(pod)
+        path.write_bytes(content)
+        async with it.client.pods.lease(pod) as leased:
+            assert leased.id == pod.id
+
+
 async def test_a_pod_that_was_just_ordered_is_taken_over_when_it_appears(folder: Path) -> None:
     """The process died at once after the order's response: the API may not show the pod for a while."""
     async with stage(folder, boot_seconds=0) as it:
