@@ -217,7 +217,11 @@ class LeaseSupervisor:
                 name, settings, None if pod.created_at is None else pod.created_at.timestamp()
             )
             file = LeaseFile.new(folder, attrs.evolve(record, pod_id=pod.id)).write()
-        self.resume(file, was_shown=True)
+        try:
+            self.resume(file, was_shown=True)
+        except BaseException:
+            file.close()
+            raise
         self.rentals[-1].is_kept = False
 
     async def begin(self, on_change: OnChange | None) -> None:

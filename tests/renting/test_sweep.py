@@ -120,6 +120,20 @@ async def test_a_pod_whose_lease_file_may_be_unreadable_is_not_leased_again(fold
             assert leased.id == pod.id
 
 
+async def test_a_refused_take_over_leaves_the_lease_file_to_others(folder: Path) -> None:
+    """A client of another team was refused: the file is not locked by it."""
+    async with stage(folder, boot_seconds=0) as it:
+        pod = await it.client.pods.get(it.emulator.add_pod(name_of(), boot_seconds=0))
+        await asyncio.to_thread(left_by, it, given_up=True, is_kept=True)
+        async with primepods.AsyncClient(
+            it.emulator.api_key, base_url=it.emulator.url, team_id="other"
+        ) as other:
+            with pytest.raises(primepods.ConfigError, match="team"):
+                other.pods.lease(pod)
+        async with it.client.pods.lease(pod) as leased:
+            assert leased.id == pod.id
+
+
 async def test_a_pod_that_was_just_ordered_is_taken_over_when_it_appears(folder: Path) -> None:
     """The process died at once after the order's response: the API may not show the pod for a while."""
     async with stage(folder, boot_seconds=0) as it:
