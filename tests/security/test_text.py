@@ -144,6 +144,7 @@ async def test_the_command_shows_names_and_reasons_as_text(*, terminal: bool) ->
         file=out,
         force_terminal=terminal,
         width=500,
+        height=50,  # without it, rich takes 80 columns where TERM is dumb
         highlight=False,
         markup=False,
         emoji=False,
